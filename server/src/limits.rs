@@ -82,6 +82,12 @@ pub const GROUP_MEMBERS_MAX: u32 = 100_000;
 /// adds and removes people without end must not fill the memory of the group's home.
 pub const ROLL_TIMES_MEMBERS: usize = 4;
 
+/// Groups that an operator may allow a user: how they stand to each is in memory while they are, some 50 bytes each.
+pub const USER_GROUPS_MAX: u32 = 10_000;
+
+/// Groups of which a user's log knows, for each that they may be in: those that they have left stay there, with what is theirs to read.
+pub const ROWS_TIMES_GROUPS: usize = 4;
+
 /// Answers about one group that wait until its log is durable: each is a page at most, so 4 MiB. More are refused.
 pub const GROUP_UNTOLD_MAX: usize = 64;
 

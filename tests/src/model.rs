@@ -6,7 +6,8 @@ mod groups;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto_spec::{
-    Content, ConversationId, DeviceId, Direction, Entry, EpochId, Event, GroupId, SendNumber, Seq, TimestampMs, UserId,
+    Content, ConversationId, DeviceId, Direction, Entry, EpochId, Event, GroupId, SendNumber, Seq, Settings,
+    TimestampMs, UserId,
 };
 use storage::{
     Answer, ConversationSnapshot, DeviceNotes, DeviceSnapshot, Entries, FirstResult, InboxEntry, InboxSnapshot,
@@ -55,6 +56,12 @@ pub struct Model {
 }
 
 impl Model {
+    /// A user takes nothing from another.
+    pub fn block(&mut self, user: UserId, other: UserId) {
+        let conversation = self.users.entry(user).or_default().conversations.entry(other.into()).or_default();
+        conversation.settings.settings = Settings::BLOCKED;
+    }
+
     /// Applies one record.
     pub fn apply(&mut self, record: &Record) {
         match record {

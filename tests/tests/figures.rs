@@ -175,6 +175,15 @@ fn the_table_of_limits_has_the_values_of_the_code() {
             "users that the roll of a group knows",
             format!("{} for each member that it may have", limits::ROLL_TIMES_MEMBERS),
         ),
+        (
+            "groups that a user is in",
+            format!(
+                "{}; an operator may allow {}. The user's log knows of {} for each",
+                grouped(of_clients.user_groups),
+                grouped(limits::USER_GROUPS_MAX),
+                limits::ROWS_TIMES_GROUPS
+            ),
+        ),
         ("times that somebody comes to a group that shows no history, and goes", grouped(limits::SPANS_MAX as u64)),
         (
             "members to whom a core pushes in a turn",

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     access::rate::Rate,
     core::OriginLimits,
-    limits::{GROUP_MEMBERS_MAX, MEMORY_BYTES_MIN, RATE_PER_S_MAX, UNSEEN_DAYS_MAX},
+    limits::{GROUP_MEMBERS_MAX, MEMORY_BYTES_MIN, RATE_PER_S_MAX, UNSEEN_DAYS_MAX, USER_GROUPS_MAX},
     shard,
 };
 
@@ -49,6 +49,8 @@ pub struct Limits {
     pub group_members: u32,
     /// Members of a group up to which each is told how far each is.
     pub group_receipts_members: u32,
+    /// Groups that one user is in.
+    pub user_groups: u32,
     /// Connections from one address at a time.
     pub address_connections: u32,
     /// Handshakes from one address at a time.
@@ -75,6 +77,7 @@ impl Default for Limits {
             tell_blocked: false,
             group_members: 1000,
             group_receipts_members: 256,
+            user_groups: 1000,
             address_connections: 1000,
             address_handshakes: 100,
             address_failures_per_s: 5,
@@ -104,6 +107,7 @@ impl Limits {
             tell_blocked: false,
             group_members: GROUP_MEMBERS_MAX,
             group_receipts_members: GROUP_MEMBERS_MAX,
+            user_groups: USER_GROUPS_MAX,
             address_connections: 0,
             address_handshakes: 0,
             address_failures_per_s: 0,
@@ -143,6 +147,7 @@ impl Limits {
             tell_blocked: self.tell_blocked,
             group_members: self.group_members as usize,
             group_receipts_members: self.group_receipts_members as usize,
+            user_groups: self.user_groups as usize,
         }
     }
 
@@ -161,6 +166,7 @@ impl Limits {
             tell_blocked,
             group_members,
             group_receipts_members,
+            user_groups,
             address_connections,
             address_handshakes,
             address_failures_per_s,
@@ -199,6 +205,7 @@ impl Limits {
                 name: "limits.group_receipts_members",
                 slot: count(group_receipts_members, "members", 0..=GROUP_MEMBERS_MAX.into()).into(),
             },
+            Key { name: "limits.user_groups", slot: count(user_groups, "groups", 1..=USER_GROUPS_MAX.into()).into() },
             some("limits.address_connections", address_connections, "connections"),
             some("limits.address_handshakes", address_handshakes, "connections"),
             rate("limits.address_failures_per_s", address_failures_per_s, "hellos a second"),

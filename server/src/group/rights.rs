@@ -191,6 +191,26 @@ impl Group {
         Ok(Taken { content, state: None, rows: vec![(from, row)], concerns: Some(from) })
     }
 
+    /// What is done next in the name of a member who was added with the entry `since` and declines; they could read up to `reads` before. Who was
+    /// made the owner meanwhile hands the group over, and then they leave. None: they are none any more, or have come anew.
+    #[must_use]
+    pub fn decline(&self, user: UserId, (since, reads): (Seq, Seq), at: Seq) -> Option<Taken> {
+        let member = self.roll.member(user).filter(|row| row.since == since)?;
+        let state = self.state.as_ref()?;
+        if member.role == Role::Owner
+            && !state.has_ended
+            && let Some(heir) = self.roll.heir(user)
+        {
+            let content = Content::act(&Act::SetRole { user: heir, role: Role::Owner });
+            return self.judge(user, &content, at, 0).ok();
+        }
+        let content = Content::act(&Act::Remove { user });
+        let has_ended = self.roll.members() == 1;
+        let state = has_ended.then(|| GroupState { has_ended, ..state.clone() });
+        let rows = vec![(user, Roll::declined(member, reads, at))];
+        Some(Taken { content, state, rows, concerns: Some(user) })
+    }
+
     /// Whether a user may write: then others may see that they type.
     #[must_use]
     pub fn may_write(&self, user: UserId) -> bool {

@@ -3,7 +3,7 @@
 //! Invariants: the parts of one user do not overlap, and ascend; the last one is open if and only if the user is a member; there is one
 //! owner as long as the group goes on.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use proto_spec::{Direction, MemberInfo, Role, Rules, Seq, Standing, UserId};
 use storage::MemberRow;
@@ -105,6 +105,29 @@ impl Roll {
             *last = at;
         }
         MemberRow { standing, role: Role::Member, since: at, spans, read: Seq::ZERO, delivered: Seq::ZERO }
+    }
+
+    /// The row of a member who was added and declines, with the entry `at`. They have seen nothing since, and may read what they could before:
+    /// up to `reads`, as their own log has it.
+    #[must_use]
+    pub fn declined(row: &MemberRow, reads: Seq, at: Seq) -> MemberRow {
+        let mut spans = row.spans.clone();
+        if let Some((first, _)) = spans.pop()
+            && first < row.since
+            && reads > Seq::ZERO
+        {
+            // What newcomers are shown was put in the place of what they could read.
+            spans.push((first, reads));
+        }
+        let (standing, role) = (Standing::Left, Role::Member);
+        MemberRow { standing, role, since: at, spans, read: Seq::ZERO, delivered: Seq::ZERO }
+    }
+
+    /// To whom an owner who leaves hands the group over: to who has been an admin for longest, or a member.
+    #[must_use]
+    pub fn heir(&self, owner: UserId) -> Option<UserId> {
+        let others = self.rows.iter().filter(|(user, row)| **user != owner && row.standing.is_member());
+        others.min_by_key(|(_, row)| (Reverse(row.role), row.since)).map(|(user, _)| *user)
     }
 
     /// The row of a member who lets others know that they have read up to `read`, in a log that ends at `head`; none: they did before.

@@ -119,11 +119,12 @@ enum BodyBytes<'a> {
     Placed { origin: u64, standing: StandingBytes },
     NotPlaced { origin: u64, code: u16 },
     GroupPutOff { origin: u64 },
-    Stand { at: u64, standing: StandingBytes },
+    Stand { at: u64, by: u64, standing: StandingBytes },
     Stood { at: u64 },
     StandPutOff { at: u64 },
     GroupRead { origin: u64, after: u64, up_to: u64 },
     GroupReadTaken { origin: u64 },
+    Declined { at: u64, reads: u64 },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -200,8 +201,9 @@ pub fn encode_envelope(envelope: &Envelope, out: &mut Vec<u8>) {
         EnvelopeBody::Placed { origin, standing } => BodyBytes::Placed { origin: origin.0, standing: standing.into() },
         EnvelopeBody::NotPlaced { origin, code } => BodyBytes::NotPlaced { origin: origin.0, code: code.number() },
         EnvelopeBody::GroupPutOff { origin } => BodyBytes::GroupPutOff { origin: origin.0 },
-        EnvelopeBody::Stand { at, standing } => BodyBytes::Stand { at: at.0, standing: standing.into() },
+        EnvelopeBody::Stand { at, by, standing } => BodyBytes::Stand { at: at.0, by: by.0, standing: standing.into() },
         EnvelopeBody::Stood { at } => BodyBytes::Stood { at: at.0 },
+        EnvelopeBody::Declined { at, reads } => BodyBytes::Declined { at: at.0, reads: reads.0 },
         EnvelopeBody::StandPutOff { at } => BodyBytes::StandPutOff { at: at.0 },
         EnvelopeBody::GroupRead { origin, after, up_to } => {
             BodyBytes::GroupRead { origin: origin.0, after: after.0, up_to: up_to.0 }
@@ -300,8 +302,11 @@ impl From<BodyBytes<'_>> for EnvelopeBody {
                 Self::NotPlaced { origin: Seq(origin), code: ErrorCode::from_number(code) }
             }
             BodyBytes::GroupPutOff { origin } => Self::GroupPutOff { origin: Seq(origin) },
-            BodyBytes::Stand { at, standing } => Self::Stand { at: Seq(at), standing: standing.into() },
+            BodyBytes::Stand { at, by, standing } => {
+                Self::Stand { at: Seq(at), by: UserId(by), standing: standing.into() }
+            }
             BodyBytes::Stood { at } => Self::Stood { at: Seq(at) },
+            BodyBytes::Declined { at, reads } => Self::Declined { at: Seq(at), reads: Seq(reads) },
             BodyBytes::StandPutOff { at } => Self::StandPutOff { at: Seq(at) },
             BodyBytes::GroupRead { origin, after, up_to } => {
                 Self::GroupRead { origin: Seq(origin), after: Seq(after), up_to: Seq(up_to) }
@@ -391,11 +396,12 @@ mod tests {
             EnvelopeBody::Placed { origin, standing },
             EnvelopeBody::NotPlaced { origin, code: ErrorCode::NotAllowed },
             EnvelopeBody::GroupPutOff { origin },
-            EnvelopeBody::Stand { at, standing },
+            EnvelopeBody::Stand { at, by: UserId(8), standing },
             EnvelopeBody::Stood { at },
             EnvelopeBody::StandPutOff { at },
             EnvelopeBody::GroupRead { origin, after, up_to: Seq(3) },
             EnvelopeBody::GroupReadTaken { origin },
+            EnvelopeBody::Declined { at, reads: Seq(3) },
         ]
     }
 
@@ -433,11 +439,12 @@ mod tests {
             "0a0000003b9c021d0207fb2c010805010109",
             "08000000ba1bc7ac0207fb2c0109053d",
             "07000000e92cfedd0207fb2c010a05",
-            "0a000000da7e57d80207fb2c010b09010109",
+            "0b000000961c33240207fb2c010b0908010109",
             "070000000bb272f90207fb2c010c09",
             "070000007c2ad0ea0207fb2c010d09",
             "09000000c9cc8e4f0207fb2c010e050403",
             "0700000042d5d6800207fb2c010f05",
+            "08000000799e700e0207fb2c01100903",
             "0b000000ff1c4bcf07fb2c0103000207fb2c01",
             "060000004eafc0a807fb2c010301",
             "0b000000930c016007fb2c0103020507020132",
@@ -447,7 +454,7 @@ mod tests {
             "140000001713a30907fb2c01030609fbe803070403010568656c6c6f",
             "1a00000048ffa2de07fb2c010307050209010c0109fbe803070403010568656c6c6f",
             "11000000f08d8b8e07fb2c0103080509000107030108090100",
-            "2100000048b0fc2507fb2c0103090501020302090463726577000109fbe803070403010568656c6c6f",
+            "220000009169916b07fb2c0103090501020302090463726577000109fbe803070403010568656c6c6f01",
             "08000000628302f407fb2c01030a053c",
             "07000000d8a64dd107fb2c01030b07",
             "09000000616bdbef07fb2c01030cfb2c01",

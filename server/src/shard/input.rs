@@ -101,6 +101,7 @@ impl Envelope {
             | EnvelopeBody::GroupReadTaken { .. }
             | EnvelopeBody::Stand { .. }
             | EnvelopeBody::Stood { .. }
+            | EnvelopeBody::Declined { .. }
             | EnvelopeBody::StandPutOff { .. }
             | EnvelopeBody::Forward { parcel: Parcel::Read(_), .. }
             | EnvelopeBody::Forwarded { .. }
@@ -130,6 +131,7 @@ impl Envelope {
             | EnvelopeBody::GroupReadTaken { .. }
             | EnvelopeBody::GroupPutOff { .. }
             | EnvelopeBody::Stood { .. }
+            | EnvelopeBody::Declined { .. }
             | EnvelopeBody::StandPutOff { .. } => return None,
         };
         Some(Self { to: self.from, from: self.to, body })
@@ -159,6 +161,7 @@ impl Envelope {
             | EnvelopeBody::GroupPutOff { .. }
             | EnvelopeBody::Stand { .. }
             | EnvelopeBody::Stood { .. }
+            | EnvelopeBody::Declined { .. }
             | EnvelopeBody::StandPutOff { .. } => true,
             EnvelopeBody::Forward { .. }
             | EnvelopeBody::Forwarded { .. }
@@ -177,7 +180,7 @@ impl Envelope {
             EnvelopeBody::Placed { origin, .. }
             | EnvelopeBody::NotPlaced { origin, .. }
             | EnvelopeBody::GroupReadTaken { origin } => EnvelopeBody::GroupPutOff { origin },
-            EnvelopeBody::Stood { at } => EnvelopeBody::StandPutOff { at },
+            EnvelopeBody::Stood { at } | EnvelopeBody::Declined { at, .. } => EnvelopeBody::StandPutOff { at },
             EnvelopeBody::GroupSend { .. }
             | EnvelopeBody::GroupRead { .. }
             | EnvelopeBody::GroupPutOff { .. }
@@ -311,6 +314,8 @@ pub enum EnvelopeBody {
     Stand {
         /// The entry of the group's log that says so.
         at: Seq,
+        /// Whose entry that is.
+        by: UserId,
         /// How.
         standing: GroupStanding,
     },
@@ -318,6 +323,13 @@ pub enum EnvelopeBody {
     Stood {
         /// From that: a seq of the group's log.
         at: Seq,
+    },
+    /// The user was added and is to be no member: by somebody whom they have blocked, or in too many groups already.
+    Declined {
+        /// From that: a seq of the group's log.
+        at: Seq,
+        /// Up to where the user's log says that they may read the group; zero: it knows nothing of it.
+        reads: Seq,
     },
     /// It can not be taken now: it, or a newer one, is to be sent again later.
     StandPutOff {

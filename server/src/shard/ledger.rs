@@ -27,8 +27,8 @@ pub(super) enum Parked {
     GivenUp { user: UserId, device: DeviceId, number: SendNumber },
     /// An entry that others caused is in the log: push it to the user's devices and answer, if somebody waits.
     Entry { user: UserId, seq: Seq, answer: Option<Envelope> },
-    /// An entry of a group is in its log: push it to those who follow, and answer its author.
-    Group { group: GroupId, seq: Seq, answer: Envelope },
+    /// An entry of a group is in its log: push it to those who follow, and answer its author, if somebody sent it.
+    Group { group: GroupId, seq: Seq, answer: Option<Envelope> },
     /// An answer to something that had been done before.
     Answer(Envelope),
     /// What a group's home tells of what is so since then.
@@ -46,8 +46,8 @@ pub(super) enum Parked {
 pub(super) enum OnceStored {
     /// An entry: what it obliges to may begin, whoever waits for it is answered.
     Entry { user: UserId, seq: Seq, answer: Option<Envelope> },
-    /// An entry of a group: those who follow hear of it, and its author is answered.
-    Group { group: GroupId, seq: Seq, answer: Envelope },
+    /// An entry of a group: those who follow hear of it, and its author is answered, if somebody sent it.
+    Group { group: GroupId, seq: Seq, answer: Option<Envelope> },
     /// An answer to something that had been done before.
     Answer(Envelope),
     /// What a group's home tells of what is so since then.
@@ -296,8 +296,8 @@ impl Ledger {
     /// The answers that wait, whatever for.
     pub(super) fn answers(&self) -> Vec<Envelope> {
         let parked = self.parked.iter().filter_map(|(_, what)| match what {
-            Parked::Entry { answer, .. } => answer.clone(),
-            Parked::Answer(answer) | Parked::Group { answer, .. } => Some(answer.clone()),
+            Parked::Entry { answer, .. } | Parked::Group { answer, .. } => answer.clone(),
+            Parked::Answer(answer) => Some(answer.clone()),
             Parked::Sent { .. }
             | Parked::GivenUp { .. }
             | Parked::Told(_)
@@ -306,8 +306,8 @@ impl Ledger {
             | Parked::Devices(_) => None,
         });
         let once_stored = self.once_stored.iter().filter_map(|(_, what)| match what {
-            OnceStored::Entry { answer, .. } => answer.clone(),
-            OnceStored::Answer(answer) | OnceStored::Group { answer, .. } => Some(answer.clone()),
+            OnceStored::Entry { answer, .. } | OnceStored::Group { answer, .. } => answer.clone(),
+            OnceStored::Answer(answer) => Some(answer.clone()),
             OnceStored::Told(_) => None,
         });
         parked.chain(once_stored).collect()

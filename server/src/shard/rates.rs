@@ -9,7 +9,7 @@ use proto_spec::{ConversationId, DeviceId, UserId};
 use super::user::User;
 use crate::{
     access::rate::{Bucket, Rate},
-    limits::{GROUP_MEMBERS_MAX, RATED_MAX, RECENT_PEERS_MAX, SPENT_SWEEP_MS},
+    limits::{GROUP_MEMBERS_MAX, RATED_MAX, RECENT_PEERS_MAX, SPENT_SWEEP_MS, USER_GROUPS_MAX},
 };
 
 /// What clients may ask of a shard.
@@ -41,6 +41,8 @@ pub struct Limits {
     pub group_members: usize,
     /// Most members of a group in which each is told how far each is.
     pub group_receipts_members: usize,
+    /// Most groups that one user is in.
+    pub user_groups: usize,
 }
 
 impl Limits {
@@ -59,6 +61,7 @@ impl Limits {
         tell_blocked: false,
         group_members: GROUP_MEMBERS_MAX as usize,
         group_receipts_members: GROUP_MEMBERS_MAX as usize,
+        user_groups: USER_GROUPS_MAX as usize,
     };
 }
 

@@ -102,6 +102,7 @@ impl Shard {
             | EnvelopeBody::GroupPutOff { .. }
             | EnvelopeBody::Stand { .. }
             | EnvelopeBody::Stood { .. }
+            | EnvelopeBody::Declined { .. }
             | EnvelopeBody::StandPutOff { .. } => unreachable!("it is of a group"),
         }
     }

@@ -4,8 +4,8 @@
 //! in the same call; what leaves the node waits in the ledger for the record's batch.
 
 use proto_spec::{
-    Content, ConversationId, DeviceId, Entry, EpochId, ErrorCode, Event, GroupId, SendNumber, Seq, ServerFrame, UserId,
-    limits::SEND_WINDOW,
+    Act, Body, Content, ConversationId, DeviceId, Entry, EpochId, ErrorCode, Event, GroupId, SendNumber, Seq,
+    ServerFrame, UserId, limits::SEND_WINDOW,
 };
 use storage::{Batch, BatchId, LaneId, MarkRow, Message, ReceivedRow, Record, Rewrite};
 
@@ -38,6 +38,9 @@ pub(super) struct Refusal {
 /// Why a number that is neither the next one nor used is refused.
 const GAP: Refusal = Refusal { code: ErrorCode::SendGap, retry_after_ms: 0, sheds: None };
 
+/// The user is in as many groups as they may be in.
+const TOO_MANY_GROUPS: Refusal = Refusal { code: ErrorCode::TooManyGroups, retry_after_ms: 0, sheds: None };
+
 /// The recipient takes nothing from this user.
 const UNWANTED: Refusal = Refusal { code: ErrorCode::Unwanted, retry_after_ms: 0, sheds: None };
 
@@ -59,7 +62,7 @@ impl Shard {
         self.cut_batch_if_full(at, cx);
         let Some(user) = self.users.resident(user_id) else { return };
         let Some(device) = user.device(device_id) else { return };
-        let expected = device.last_number.next();
+        let (expected, in_flight) = (device.last_number.next(), device.in_flight);
         if number < expected && number.0 > 0 {
             return self.number_repeated(conn, number, Asked::Send(Said::new(to, &content), to), cx);
         }
@@ -67,7 +70,8 @@ impl Shard {
         let refusal = if number != expected {
             Some(GAP)
         } else {
-            refuse_content(to, &content).or(closed).or_else(|| refuse_window(device.in_flight)).or_else(|| {
+            let refusal = refuse_content(to, &content).or_else(|| refuse_group(user, to, &content, limits.user_groups));
+            refusal.or(closed).or_else(|| refuse_window(in_flight)).or_else(|| {
                 let opens = (to != user_id.into()).then_some(to);
                 user.take_send(limits, device_id, opens, cx.now.monotonic_ms).err().map(too_many)
             })
@@ -449,6 +453,13 @@ fn refuse_content(to: ConversationId, content: &Content) -> Option<Refusal> {
         ConversationId::Group(_) => contents::fault(content)?,
     };
     Some(Refusal { code, retry_after_ms: 0, sheds: None })
+}
+
+/// Why a user may not come into one more group. Those that they are about to come into are not counted: they are not known yet.
+fn refuse_group(user: &User, to: ConversationId, content: &Content, groups_max: usize) -> Option<Refusal> {
+    let group = group_of(to).filter(|_| matches!(content, Content::Act(_)))?;
+    let comes = matches!(content.body(), Ok(Body::Act(Act::Create { .. } | Act::Join { .. })));
+    (comes && !user.has_room_for_group(group, groups_max)).then_some(TOO_MANY_GROUPS)
 }
 
 /// Why a device that does too much may not send.

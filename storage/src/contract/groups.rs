@@ -33,6 +33,8 @@ pub(super) async fn a_group_is_read_back_whole<S: Store>(store: &S) {
     let edited = entry(3, 1, Content::edit(name, &Content::text("hello all"), None));
     let reaction = entry(4, 1, Content::reaction(name, "+", None));
     let added = entry(5, 1, Content::act(&Act::Add { user: UserId(2) }));
+    // Nobody has sent it: of its author nothing has come by it.
+    let unsent = GroupEntry { origin: Seq::ZERO, ..entry(6, 1, Content::act(&Act::Remove { user: author })) };
     let append = |entry: &GroupEntry, of| Record::GroupAppend { group, entry: entry.clone(), of };
     let rewrite = |reactions: &[Seq], replaces: &[Seq]| {
         let now = Shown { says: Seq(3), reactions: reactions.to_vec() };
@@ -57,6 +59,7 @@ pub(super) async fn a_group_is_read_back_whole<S: Store>(store: &S) {
         append(&edited, rewrite(&[], &[Seq(2)])),
         append(&reaction, rewrite(&[Seq(4)], &[])),
         append(&added, None),
+        append(&unsent, None),
         Record::GroupMarks { group, marks, idle: false },
         Record::GroupCame { group, from: UserId(7), row: came(8) },
     ];
@@ -64,7 +67,7 @@ pub(super) async fn a_group_is_read_back_whole<S: Store>(store: &S) {
 
     let ask = async |query| queries::answer(store, &query).await.expect("answer");
     let snapshot = GroupSnapshot {
-        last: Some(added.clone()),
+        last: Some(unsent.clone()),
         state: Some(state),
         roll: (1..=MEMBERS).map(|user| (UserId(user), row.clone())).collect(),
         came: vec![(author, came(added.origin.0)), (UserId(7), came(8))],
@@ -74,13 +77,13 @@ pub(super) async fn a_group_is_read_back_whole<S: Store>(store: &S) {
     assert!(ask(Query::Group(group)).await == Answer::Group(Box::new(snapshot)), "the group is another one");
     for direction in [Direction::Forwards, Direction::Backwards] {
         let span = |entries_max| Span { first: Seq(1), last: Seq(9), direction, entries_max, bytes_max: usize::MAX };
-        let all = vec![created.clone(), edited.clone(), reaction.clone(), added.clone()];
+        let all = vec![created.clone(), edited.clone(), reaction.clone(), added.clone(), unsent.clone()];
         let part = match direction {
             Direction::Forwards => all[..2].to_vec(),
-            Direction::Backwards => all[2..].to_vec(),
+            Direction::Backwards => all[3..].to_vec(),
         };
-        for (entries, span) in [(all, span(4)), (part, span(2))] {
-            let complete = entries.len() == 4;
+        for (entries, span) in [(all, span(5)), (part, span(2))] {
+            let complete = entries.len() == 5;
             let wanted = Answer::GroupEntries(GroupEntries { entries, complete });
             assert_eq!(ask(Query::GroupLog { group, span }).await, wanted);
         }

@@ -123,8 +123,10 @@ impl Groups {
     ) {
         let at = self.group(id);
         self.log.push(at, seq, value);
-        let came = run.value(|out| codec::put_came(out, Seq(entry.origin)));
-        self.roll.push(at, (UserId(entry.from), OfMember::Came), came);
+        if entry.origin > 0 {
+            let came = run.value(|out| codec::put_came(out, Seq(entry.origin)));
+            self.roll.push(at, (UserId(entry.from), OfMember::Came), came);
+        }
         if entry.changes_standing() {
             self.groups[at as usize].unfinished = Some(true);
         }

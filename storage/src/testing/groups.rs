@@ -46,7 +46,8 @@ pub(crate) fn any_group_record() -> impl Strategy<Value = Record> {
 /// Any entry of a group's log, of any numbers.
 pub(crate) fn any_group_entry() -> impl Strategy<Value = GroupEntry> {
     let content = prop_oneof![3 => any_content(), 1 => any_act()];
-    (any::<[u64; 5]>(), content).prop_map(|([seq, time, from, origin, messages], content)| GroupEntry {
+    let origin = prop_oneof![4 => any::<u64>(), 1 => Just(0)];
+    (any::<[u64; 4]>(), origin, content).prop_map(|([seq, time, from, messages], origin, content)| GroupEntry {
         seq: Seq(seq),
         time: TimestampMs(time),
         from: UserId(from),

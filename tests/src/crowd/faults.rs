@@ -7,11 +7,7 @@ use std::sync::Arc;
 use proto_spec::{GroupEntry, GroupId, Seq, UserId};
 use server::{
     core::CoreMessage,
-    shard::{
-        Envelope, EnvelopeBody, GroupMail, GroupSaid, GroupStanding,
-        presence::CoreAddress,
-        topology::{CoreId, NodeId},
-    },
+    shard::{Envelope, EnvelopeBody, GroupMail, GroupSaid, GroupStanding, presence::CoreAddress, topology::NodeId},
 };
 use storage::{Answer, Record};
 
@@ -22,8 +18,6 @@ use super::Crowd;
 pub enum Fault {
     /// An entry is pushed when it is numbered, and not when it is durable.
     PushEarly,
-    /// A core is told that those whom it follows a group for are members, whether they are or not.
-    FollowForStrangers,
     /// A core that begins to follow is not told how far the log is.
     FollowWithoutHead,
     /// What is pushed to a core gets lost.
@@ -42,10 +36,12 @@ pub enum Fault {
     RefusalIsPlace,
     /// What was put off by a group's home counts as taken.
     PutOffIsPlace,
-    /// How a user stands to a group is told once more, later.
-    TellStandingAgain,
     /// How a user stands to a group is not told, and counts as told.
     LoseStanding,
+    /// Whoever adds somebody counts as not blocked.
+    IgnoreBlock,
+    /// That somebody declines is taken for that they know.
+    ForgetDecline,
     /// How far somebody has read a group counts as kept, and is not.
     LoseRead,
     /// What members have is not told to the group's home.
@@ -66,7 +62,6 @@ impl Fault {
     /// All of them.
     pub const ALL: &'static [Self] = &[
         Self::PushEarly,
-        Self::FollowForStrangers,
         Self::FollowWithoutHead,
         Self::LosePush,
         Self::ForgetUnfollow,
@@ -76,8 +71,9 @@ impl Fault {
         Self::ForgetState,
         Self::RefusalIsPlace,
         Self::PutOffIsPlace,
-        Self::TellStandingAgain,
         Self::LoseStanding,
+        Self::IgnoreBlock,
+        Self::ForgetDecline,
         Self::LoseRead,
         Self::LoseReceipts,
         Self::ForgetUnfinished,
@@ -88,13 +84,6 @@ impl Fault {
     ];
 }
 
-/// What a fault that is under way keeps.
-#[derive(Debug, Default)]
-pub(super) struct Tricks {
-    /// What is delivered to a core behind the next of its kind.
-    later: Option<(CoreId, CoreMessage)>,
-}
-
 impl Crowd {
     /// The fault, if it is this one and chance lets it strike.
     pub(super) fn strikes(&mut self, fault: Fault, percent: u64) -> bool {
@@ -102,11 +91,11 @@ impl Crowd {
     }
 
     /// What a core hears in place of a message that lay in its mailbox.
-    pub(super) fn meddle(&mut self, core: CoreId, message: CoreMessage) -> Vec<CoreMessage> {
+    pub(super) fn meddle(&mut self, message: CoreMessage) -> Vec<CoreMessage> {
         self.look_at_mail(&message);
         match message {
             CoreMessage::Group(mail) => self.meddle_with_mail(mail),
-            CoreMessage::Envelope(envelope) => self.meddle_with_envelope(core, envelope),
+            CoreMessage::Envelope(envelope) => self.meddle_with_envelope(envelope),
             message => vec![message],
         }
     }
@@ -114,9 +103,6 @@ impl Crowd {
     fn meddle_with_mail(&mut self, mut mail: Box<GroupMail>) -> Vec<CoreMessage> {
         let GroupMail { group, said, .. } = &mut *mail;
         match said {
-            GroupSaid::Following { members, strangers, .. } if self.strikes(Fault::FollowForStrangers, 100) => {
-                members.append(strangers);
-            }
             GroupSaid::Following { head, .. } if self.strikes(Fault::FollowWithoutHead, 100) => *head = Seq::ZERO,
             GroupSaid::Unfollow if self.strikes(Fault::ForgetUnfollow, 50) => return Vec::new(),
             GroupSaid::Pushed(_) if self.strikes(Fault::LosePush, 30) => return Vec::new(),
@@ -135,7 +121,7 @@ impl Crowd {
         vec![CoreMessage::Group(mail)]
     }
 
-    fn meddle_with_envelope(&mut self, core: CoreId, mut envelope: Envelope) -> Vec<CoreMessage> {
+    fn meddle_with_envelope(&mut self, mut envelope: Envelope) -> Vec<CoreMessage> {
         let (to, from) = (envelope.to, envelope.from);
         match envelope.body {
             EnvelopeBody::NotPlaced { origin, .. } if self.strikes(Fault::RefusalIsPlace, 20) => {
@@ -146,15 +132,6 @@ impl Crowd {
                 let standing = self.standing_told(to, GroupId(from.0));
                 envelope.body = EnvelopeBody::Placed { origin, standing };
             }
-            EnvelopeBody::Stand { .. } if self.fault == Some(Fault::TellStandingAgain) => {
-                let again = CoreMessage::Envelope(envelope.clone());
-                let earlier = self.tricks.later.replace((core, again));
-                let message = CoreMessage::Envelope(envelope);
-                return match earlier {
-                    Some((at, earlier)) if at == core => vec![message, earlier],
-                    _ => vec![message],
-                };
-            }
             EnvelopeBody::Stand { at, .. } if self.strikes(Fault::LoseStanding, 20) => {
                 let home = self.world.home_of(from);
                 self.world.put(
@@ -162,6 +139,12 @@ impl Crowd {
                     CoreMessage::Envelope(Envelope { to: from, from: to, body: EnvelopeBody::Stood { at } }),
                 );
                 return Vec::new();
+            }
+            EnvelopeBody::Stand { at, standing, .. } if self.fault == Some(Fault::IgnoreBlock) => {
+                envelope.body = EnvelopeBody::Stand { at, by: to, standing };
+            }
+            EnvelopeBody::Declined { at, .. } if self.fault == Some(Fault::ForgetDecline) => {
+                envelope.body = EnvelopeBody::Stood { at };
             }
             EnvelopeBody::GroupRead { origin, .. } if self.strikes(Fault::LoseRead, 50) => {
                 let home = self.world.home_of(from);

@@ -1,7 +1,7 @@
 //! The law of a group: who may do what, and who may read what, at each place of its log. Written from SPEC 8.12, and not from the server,
 //! so that it can disagree with that.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use proto_spec::{Act, Body, Content, ErrorCode, GroupEntry, Role, Rules, Seq, Standing, UserId};
 
@@ -235,6 +235,37 @@ impl Law {
             Some(Act::End) => law.has_ended = true,
             Some(Act::Unknown) => {}
             None => law.says(entry),
+        }
+        law
+    }
+
+    /// Who has added a member; nobody, if they came by themselves.
+    pub(crate) fn added_by(&self, user: UserId, entries: &[GroupEntry]) -> Option<UserId> {
+        let came = entries.get((self.member(user)?.since.0 as usize).checked_sub(1)?)?;
+        (came.from != user).then_some(came.from)
+    }
+
+    /// What somebody does who declines: they leave, and the group is handed over before if it is theirs.
+    pub(crate) fn declining(&self, user: UserId) -> Content {
+        let is_owner = !self.has_ended && self.member(user).is_some_and(|own| own.role == Role::Owner);
+        let others = self.members().filter(|(other, _)| *other != user);
+        match others.max_by_key(|(_, person)| (person.role, Reverse(person.since))) {
+            Some((heir, _)) if is_owner => Content::act(&Act::SetRole { user: heir, role: Role::Owner }),
+            _ => Content::act(&Act::Remove { user }),
+        }
+    }
+
+    /// What it is after that entry. `reads`: up to where they could read it before, as their log has it.
+    pub(crate) fn after_declining(&self, entry: &GroupEntry, reads: Seq) -> Self {
+        let mut law = self.after(entry);
+        if let Some(person) = law.people.get_mut(&entry.from).filter(|person| !person.is_member()) {
+            let came = self.people.get(&entry.from).map_or(Seq::ZERO, |person| person.since);
+            if let Some((first, _)) = person.parts.pop()
+                && first < came
+            {
+                // What newcomers are shown was put in the place of what they could read.
+                person.parts = if reads > Seq::ZERO { vec![(first, Some(reads))] } else { Vec::new() };
+            }
         }
         law
     }

@@ -23,12 +23,7 @@ use proto_spec::{DeviceId, GroupId, Seq, ServerFrame, UserId};
 use server::shard::{Limits, topology::CoreId};
 
 pub use self::situations::SITUATIONS;
-use self::{
-    deeds::Habits,
-    faults::{Fault, Tricks},
-    people::App,
-    truth::Truth,
-};
+use self::{deeds::Habits, faults::Fault, people::App, truth::Truth};
 use crate::{
     rng::Rng,
     sim::{Coverage, Failure},
@@ -64,7 +59,6 @@ pub struct Crowd {
     next_text: u64,
     healing: bool,
     fault: Option<Fault>,
-    tricks: Tricks,
     coverage: Coverage,
     trace: Option<String>,
 }
@@ -98,6 +92,13 @@ enum Step {
     Read(usize),
 }
 
+/// Some, or none, of so many users who have blocked others.
+fn some_blocked(rng: &mut Rng, users: u64) -> BTreeSet<(UserId, UserId)> {
+    let pairs = if rng.chance(50) { rng.within(1, 8) } else { 0 };
+    let blocked = (0..pairs).map(|_| (UserId(rng.within(1, users)), UserId(rng.within(1, users))));
+    blocked.filter(|(user, other)| user != other).collect()
+}
+
 impl Crowd {
     fn new(seed: u64, fault: Option<Fault>, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
@@ -115,10 +116,12 @@ impl Crowd {
             }
         }
         let groups = (0..rng.within(1, 3)).map(|_| GroupId(rng.next() >> 1)).collect();
+        let blocked = some_blocked(&mut rng, users);
+        blocked.iter().for_each(|(user, other)| world.store.block(*user, *other));
         Self {
             seed,
             world,
-            truth: Truth::new(members_max, lanes.is_none()),
+            truth: Truth::new(members_max, lanes.is_none(), blocked),
             apps,
             users,
             groups,
@@ -128,7 +131,6 @@ impl Crowd {
             next_text: 0,
             healing: false,
             fault,
-            tricks: Tricks::default(),
             coverage: Coverage::default(),
             trace: traced.then(String::new),
             rng,
@@ -229,7 +231,6 @@ impl Crowd {
             self.reached("something survived that nobody was told of");
         }
         self.truth.lose(&lost);
-        self.tricks = Tricks::default();
         self.after_step();
     }
 
@@ -272,7 +273,7 @@ impl Crowd {
             Step::Mail(core) => {
                 if let Some(message) = self.world.take_mail(core) {
                     self.note(|| format!("core {}: {message:?}", core.0));
-                    let messages = self.meddle(core, message);
+                    let messages = self.meddle(message);
                     messages.into_iter().for_each(|message| self.world.hear(core, message));
                 }
             }

@@ -19,6 +19,7 @@ pub const SITUATIONS: &[&str] = &[
     "change of what was taken back refused",
     "connection cut",
     "connection fell behind",
+    "declined",
     "followed a group for somebody who is no member",
     "group created twice",
     "group ended",
@@ -55,6 +56,7 @@ impl Crowd {
         match message {
             CoreMessage::Envelope(envelope) => match envelope.body {
                 EnvelopeBody::GroupPutOff { .. } => self.reached("send put off by a group's home"),
+                EnvelopeBody::Declined { .. } => self.reached("declined"),
                 EnvelopeBody::StandPutOff { .. } => self.reached("standing put off by a user's home"),
                 _ => {}
             },

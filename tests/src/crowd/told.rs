@@ -9,7 +9,7 @@ use std::{
 use proto_spec::{
     Body, ClientFrame, ClientKind, Content, ConversationId, Decoder, DeviceId, Direction, Entry, ErrorCode, Event,
     GroupEntry, GroupId, GroupPage, GroupRow, MemberInfo, RawFrame, RequestId, Role, Rules, Seq, ServerFrame, UserId,
-    limits::{INBOX_TEXT_BYTES, SERVER_FRAME_BYTES_MAX},
+    limits::{INBOX_TEXT_BYTES, SERVER_FRAME_BYTES_MAX, UNREAD_MAX},
 };
 
 use super::{

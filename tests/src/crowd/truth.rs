@@ -120,6 +120,8 @@ enum Said {
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
     members_max: usize,
+    /// Who has blocked whom.
+    pub(crate) blocked: BTreeSet<(UserId, UserId)>,
     /// What is decided becomes durable in the order in which it was, so that what follows from it need not wait.
     is_one_order: bool,
     pub(crate) logs: BTreeMap<GroupId, Log>,
@@ -144,8 +146,8 @@ pub(crate) struct Truth {
 }
 
 impl Truth {
-    pub(crate) fn new(members_max: usize, is_one_order: bool) -> Self {
-        Self { members_max, is_one_order, ..Self::default() }
+    pub(crate) fn new(members_max: usize, is_one_order: bool, blocked: BTreeSet<(UserId, UserId)>) -> Self {
+        Self { members_max, is_one_order, blocked, ..Self::default() }
     }
 
     pub(crate) fn fail(&mut self, what: impl FnOnce() -> String) {
@@ -298,7 +300,32 @@ impl Truth {
         Some(sent)
     }
 
+    /// What the server did in the name of a user who declines: they were added by somebody whom they have blocked.
+    fn declined(&mut self, group: GroupId, entry: &GroupEntry, said: &mut Vec<Said>) {
+        let reads = self.pointers.get(&(entry.from, group)).map_or(Seq::ZERO, |told| told.up_to);
+        let blocked = std::mem::take(&mut self.blocked);
+        let log = self.log(group);
+        let law = &log.laws[log.entries.len()];
+        let last = log.entries.last();
+        let is_added = law.added_by(entry.from, &log.entries).is_some_and(|by| blocked.contains(&(entry.from, by)));
+        let follows = entry.seq.0 == log.entries.len() as u64 + 1
+            && last.is_some_and(|last| last.time <= entry.time && last.messages == entry.messages);
+        let expected = law.declining(entry.from);
+        let (is_right, expected) = (is_added && follows && entry.content == expected, format!("{expected:?}"));
+        let next = law.after_declining(entry, reads);
+        log.laws.push(next);
+        log.entries.push(entry.clone());
+        said.push(Said::Entry(group));
+        self.blocked = blocked;
+        if !is_right {
+            self.fail(|| format!("{group:?} has {entry:?}, which nobody sent: {expected} is expected of who declines"));
+        }
+    }
+
     fn placed(&mut self, group: GroupId, entry: &GroupEntry, replaces: &[Seq], said: &mut Vec<Said>) {
+        if entry.origin == Seq::ZERO {
+            return self.declined(group, entry, said);
+        }
         let Some(sent) = self.comes(group, entry.from, entry.origin) else { return };
         let members_max = self.members_max;
         let log = self.log(group);

@@ -4,6 +4,7 @@ use proto_spec::{GroupId, Seq, UserId};
 
 use super::{
     device::Device,
+    law::Person,
     truth::{Outcome, Truth},
 };
 
@@ -34,8 +35,30 @@ impl Truth {
         let person = law.people.get(&user);
         let told = self.pointers.get(&(user, group)).copied();
         let stands = law.standing(user);
+        // Who was removed and added again before their own log said so has stayed, as it were.
+        let is_new = person.is_some_and(|person| person.parts.len() == 1);
+        let added_by = law.added_by(user, &log.entries).filter(|_| is_new);
+        if let Some(by) = added_by.filter(|by| self.blocked.contains(&(user, *by))) {
+            return Some(format!("user {user} is a member of {group:?} by user {by}, whom they have blocked"));
+        }
+        if person.is_some_and(|person| !person.is_member() && person.parts.is_empty()) {
+            // Who has declined and never was a member has heard of nothing, unless they wrote there or looked meanwhile.
+            let is_member = told.is_some_and(|told| told.standing.is_member());
+            return is_member.then(|| format!("user {user} has declined {group:?}, and was told {told:?}"));
+        }
+        // Nor has who was sent away by somebody whom they have blocked.
+        let since = |person: &Person| log.entries.get(person.since.0 as usize - 1);
+        let is_hidden = |person: &Person| {
+            let by_blocked = since(person).is_some_and(|entry| self.blocked.contains(&(user, entry.from)));
+            told.is_none() && !person.is_member() && by_blocked
+        };
+        let person = person.filter(|person| !is_hidden(person));
         if person.is_some() != told.is_some() || told.is_some_and(|told| (told.standing, told.first) != stands) {
             return Some(format!("user {user} stands {stands:?} to {group:?}, and was told {told:?}"));
+        }
+        // Who has looked before they were none knows of more.
+        if told.is_none() || person.is_some_and(|person| since(person).is_some_and(|entry| entry.origin == Seq::ZERO)) {
+            return None;
         }
         let last = person.map_or(Seq::ZERO, |person| person.last(head));
         let reached = |device: &Device| device.held.get(&group).map_or(Seq::ZERO, |held| held.reached);
@@ -47,6 +70,8 @@ impl Truth {
     /// Something that a device of a user has in place of what it may read, from there on.
     pub(crate) fn wrong_held(&self, group: GroupId, user: UserId, device: &Device, is_all: bool) -> Option<String> {
         let log = self.logs.get(&group)?;
+        // Who has heard of nothing does not look.
+        self.pointers.get(&(user, group))?;
         let held = device.held.get(&group);
         let first = if is_all { Seq(1) } else { log.durable_law().standing(user).1 };
         log.readable(user).into_iter().filter(|entry| entry.seq >= first).find_map(|entry| {

@@ -57,7 +57,7 @@ impl Gathering {
     pub(super) fn new(rng: &mut Rng, users: u64, apps: usize) -> Self {
         let groups = (0..rng.within(1, 3)).map(|_| GroupId(rng.next() >> 1)).collect();
         Self {
-            truth: Truth::new(usize::MAX, false),
+            truth: Truth::new(usize::MAX, false, BTreeSet::new()),
             groups,
             habits: Habits { users, ends: rng.chance(20), floods: false },
             devices: (0..apps).map(|_| Device::default()).collect(),

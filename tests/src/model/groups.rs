@@ -78,8 +78,11 @@ impl Model {
                 for gone in of.iter().flat_map(|GroupRewrite { replaces, .. }| replaces) {
                     rows.log.remove(gone).expect("what is superseded is there");
                 }
-                let came = rows.came.insert(entry.from, CameRow { up_to: entry.origin, refused: Vec::new() });
-                assert!(came.is_none_or(|came| came.up_to < entry.origin), "{group}: {entry:?} came before");
+                // What nobody has sent did not come of them.
+                if entry.origin > Seq::ZERO {
+                    let came = rows.came.insert(entry.from, CameRow { up_to: entry.origin, refused: Vec::new() });
+                    assert!(came.is_none_or(|came| came.up_to < entry.origin), "{group}: {entry:?} came before");
+                }
                 if let Ok(proto_spec::Body::Act(act)) = entry.content.body()
                     && act.concerns(entry.from).is_some()
                 {

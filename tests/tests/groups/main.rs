@@ -2,6 +2,7 @@
 //! was sent away. What is done to messages, marks, pages and fan-out have files of their own.
 
 mod changes;
+mod coming;
 mod fanout;
 mod marks;
 mod pages;

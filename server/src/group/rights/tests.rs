@@ -36,6 +36,17 @@ impl Log {
         Ok(taken)
     }
 
+    /// A user who came with that entry declines, and could read nothing before: what is done in their name.
+    fn decline(&mut self, user: UserId, came: Seq) -> Vec<Content> {
+        let mut done = Vec::new();
+        while let Some(taken) = self.group.decline(user, (came, Seq::ZERO), Seq(self.at + 1)) {
+            self.at += 1;
+            self.group.apply(&taken);
+            done.push(taken.content);
+        }
+        done
+    }
+
     fn role(&self, user: UserId) -> Option<Role> {
         self.group.roll.member(user).map(|row| row.role)
     }
@@ -158,6 +169,32 @@ fn who_hands_the_group_over_is_an_admin_and_may_leave() {
     log.act(OWNER, &Act::SetRole { user: MEMBER, role: Role::Owner }).unwrap();
     assert_eq!((log.role(OWNER), log.role(MEMBER)), (Some(Role::Admin), Some(Role::Owner)));
     assert!(log.act(OWNER, &Act::Remove { user: OWNER }).is_ok());
+}
+
+#[test]
+fn who_declines_leaves_and_hands_over_what_was_made_theirs_meanwhile() {
+    let mut log = group(Rules::default());
+    log.act(ADMIN, &Act::Add { user: STRANGER }).unwrap();
+    let came = Seq(log.at);
+    assert_eq!(log.decline(OTHER, came), [], "they came with another entry");
+    log.act(OWNER, &Act::SetRole { user: STRANGER, role: Role::Owner }).unwrap();
+    let handed_over = Content::act(&Act::SetRole { user: OWNER, role: Role::Owner });
+    let left = Content::act(&Act::Remove { user: STRANGER });
+    assert_eq!(log.decline(STRANGER, came), [handed_over, left], "to who has been an admin for longest");
+    assert_eq!((log.role(OWNER), log.role(STRANGER)), (Some(Role::Owner), None));
+    assert_eq!(log.group.roll.row(STRANGER).map(|row| row.spans.len()), Some(0), "nothing is theirs to read");
+    assert_eq!(log.decline(STRANGER, came), [], "they are none any more");
+}
+
+#[test]
+fn who_declines_as_the_only_one_leaves_a_group_that_has_ended() {
+    let mut log = create(Rules::default());
+    log.act(OWNER, &Act::Add { user: STRANGER }).unwrap();
+    let came = Seq(log.at);
+    log.act(OWNER, &Act::SetRole { user: STRANGER, role: Role::Owner }).unwrap();
+    log.act(OWNER, &Act::Remove { user: OWNER }).unwrap();
+    assert_eq!(log.decline(STRANGER, came).len(), 1);
+    assert!(log.group.state.is_some_and(|state| state.has_ended));
 }
 
 fn any_act() -> impl Strategy<Value = (u64, Content)> {

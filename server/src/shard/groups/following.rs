@@ -260,7 +260,11 @@ impl Shard {
         let reached = followed.reached;
         let mut lacking: Vec<UserId> = Vec::new();
         for user in members {
-            if self.users.resident(*user).is_some_and(|user| user.is_connected()) {
+            // Who has gone by their own log may have been let in again, and be about to decline.
+            let is_here = self.users.resident(*user).is_some_and(|user| {
+                user.is_connected() && user.group(group).is_some_and(|row| row.standing.is_member())
+            });
+            if is_here {
                 followed.members.insert(*user, reached);
                 followed.left += 1;
                 lacking.push(*user);

@@ -294,15 +294,33 @@ impl Shard {
             }
         };
         came.up_to = origin;
+        let came = (!came.refused.is_empty()).then(|| came.clone());
+        self.number_in_group(group_id, (from, origin), taken, of, cx);
+        if let Some(row) = came {
+            // The entry's own record says that it has come, and nothing of these.
+            cx.effects.filling[at].batch.push(&Record::GroupCame { group: group_id, from, row });
+        }
+    }
+
+    /// Something that is taken is an entry from now on. An origin of zero: its author has not sent it, and nobody waits for an answer.
+    fn number_in_group(
+        &mut self,
+        group_id: GroupId,
+        (from, origin): (UserId, Seq),
+        taken: Taken,
+        of: Option<GroupRewrite>,
+        cx: &mut Turn<'_>,
+    ) {
+        let at = self.lane_of(beside(group_id));
+        let Some(group) = self.groups.resident(group_id) else { return };
+        let filling = self.lanes[at].filling();
+        let batch = &mut cx.effects.filling[at].batch;
+        let seq = group.head.next();
         group.messages += u64::from(taken.content.is_message());
         let time = time_after(group.head_time, cx.now.wall);
         let messages = group.messages;
         let entry = Arc::new(GroupEntry { seq, time, from, origin, messages, content: taken.content.clone() });
         batch.group_append(group_id, &entry, of.as_ref());
-        if !came.refused.is_empty() {
-            // The entry's own record says that it has come, and nothing of these.
-            batch.push(&Record::GroupCame { group: group_id, from, row: came.clone() });
-        }
         group.book.apply(&taken);
         for (user, row) in taken.rows {
             batch.push(&Record::GroupMember { group: group_id, user, row });
@@ -322,12 +340,30 @@ impl Shard {
         }
         let standing = group.standing_now(from);
         self.counters.entries += 1;
-        let answer = answer(EnvelopeBody::Placed { origin, standing });
+        let answer = (origin > Seq::ZERO).then(|| {
+            let body = EnvelopeBody::Placed { origin, standing };
+            Envelope { to: from, from: beside(group_id), body }
+        });
         if self.settings.promise == Promise::Store {
             self.lanes[at].park_until_stored(OnceStored::Group { group: group_id, seq, answer });
         } else {
             self.lanes[at].park(Parked::Group { group: group_id, seq, answer });
         }
+    }
+
+    /// The home of a user who was added with the entry `at` says that they are to be no member: they leave.
+    pub(super) fn declined(&mut self, id: GroupId, user: UserId, (at, reads): (Seq, Seq), cx: &mut Turn<'_>) {
+        loop {
+            let lane = self.lane_of(beside(id));
+            self.cut_batch_if_full(lane, cx);
+            let Some(group) = self.groups.resident(id) else { return };
+            let Some(taken) = group.book.decline(user, (at, reads), group.head.next()) else { break };
+            // That they have come is not told any more, in the batch that says so.
+            group.owed.confirm(at, user.into());
+            self.lanes[lane].change_group(id, &mut group.changed_in);
+            self.number_in_group(id, (user, Seq::ZERO), taken, None, cx);
+        }
+        self.stood(id, user, at, cx);
     }
 
     /// A member lets others know how far they have read. Of who is none it is not kept; it has come in either case.
@@ -363,8 +399,16 @@ impl Shard {
     }
 
     /// An entry of a group is durable: the author is answered, whoever's standing it changes is told, and the cores that follow.
-    pub(in crate::shard) fn group_released(&mut self, id: GroupId, seq: Seq, answer: Envelope, cx: &mut Turn<'_>) {
-        self.post(answer, cx);
+    pub(in crate::shard) fn group_released(
+        &mut self,
+        id: GroupId,
+        seq: Seq,
+        answer: Option<Envelope>,
+        cx: &mut Turn<'_>,
+    ) {
+        if let Some(answer) = answer {
+            self.post(answer, cx);
+        }
         let Some(group) = self.groups.resident(id) else {
             unreachable!("a group with entries that are not ingested is not forgotten");
         };
@@ -376,7 +420,7 @@ impl Shard {
         if group.owed.is_on_the_way(seq)
             && let Some(user) = concerns(entry.from, &entry.content)
         {
-            self.tell_standing(id, user, seq, cx);
+            self.tell_standing(id, user, (seq, entry.from), cx);
         }
         let Some(group) = self.groups.resident(id) else { return };
         for core in group.followers() {
@@ -387,13 +431,13 @@ impl Shard {
         }
     }
 
-    /// Tells the home of a user how they stand to the group, on account of the entry `at`. What is not durable is not told: if something has
+    /// Tells the home of a user how they stand to the group, on account of the entry `at` of `by`. What is not durable is not told: if something has
     /// changed it again, that is told when it is.
-    pub(super) fn tell_standing(&mut self, id: GroupId, user: UserId, at: Seq, cx: &mut Turn<'_>) {
+    pub(super) fn tell_standing(&mut self, id: GroupId, user: UserId, (at, by): (Seq, UserId), cx: &mut Turn<'_>) {
         let Some(group) = self.groups.resident(id) else { return };
         match group.standing(user, group.released) {
             Some(standing) => {
-                let body = EnvelopeBody::Stand { at, standing };
+                let body = EnvelopeBody::Stand { at, by, standing };
                 self.post(Envelope { to: user, from: beside(id), body }, cx);
             }
             None => group.owed.forgo(at),

@@ -72,12 +72,13 @@ impl Shard {
             }
             EnvelopeBody::GroupReadTaken { origin } => self.forward_confirmed_by(to, of_from.into(), origin, cx),
             EnvelopeBody::Stood { at } => self.stood(of_to, from, at, cx),
+            EnvelopeBody::Declined { at, reads } => self.declined(of_to, from, (at, reads), cx),
             EnvelopeBody::StandPutOff { at } => self.stand_put_off(of_to, from, at, cx),
             EnvelopeBody::Placed { origin, standing } => self.placed(to, of_from, origin, Ok(standing), cx),
             EnvelopeBody::NotPlaced { origin, code } => self.placed(to, of_from, origin, Err(code), cx),
             EnvelopeBody::GroupPutOff { origin } => self.forward_put_off(to, of_from.into(), origin, cx),
-            EnvelopeBody::Stand { at, standing } if self.users.is_resident(to) => {
-                self.stand(to, of_from, at, standing, cx);
+            EnvelopeBody::Stand { at, by, standing } if self.users.is_resident(to) => {
+                self.stand((to, of_from), at, by, standing, cx);
             }
             EnvelopeBody::Stand { .. } if !self.may_wait(self.users.waiting(to)) => {
                 self.put_off(&Envelope { to, from, body }, cx);

@@ -10,14 +10,14 @@ use crate::{
     shard::{Admission, Shard, Turn, duties::Resting, question::Question},
 };
 
-/// Those of these entries that go out now, with whose standing each changes.
-fn offered<'a>(group: &mut Group, entries: impl Iterator<Item = &'a GroupEntry>) -> Vec<(UserId, Seq)> {
+/// Those of these entries that go out now, with whose standing each changes and who wrote it.
+fn offered<'a>(group: &mut Group, entries: impl Iterator<Item = &'a GroupEntry>) -> Vec<(UserId, (Seq, UserId))> {
     let mut due = Vec::new();
     for entry in entries {
         if let Some(user) = concerns(entry.from, &entry.content)
             && group.owed.offer(entry.seq, user.into())
         {
-            due.push((user, entry.seq));
+            due.push((user, (entry.seq, entry.from)));
         }
     }
     due
@@ -55,7 +55,7 @@ impl Shard {
         group.owed.end_scan(group.head, true);
         let released = group.released;
         // What is not durable goes out when it is.
-        self.tell_all(id, due.into_iter().filter(|(_, seq)| *seq <= released), cx);
+        self.tell_all(id, due.into_iter().filter(|(_, (seq, _))| *seq <= released), cx);
     }
 
     /// A part of a group's log has been read for that.
@@ -84,9 +84,9 @@ impl Shard {
         self.owe_from_log(id, cx);
     }
 
-    fn tell_all(&mut self, id: GroupId, due: impl Iterator<Item = (UserId, Seq)>, cx: &mut Turn<'_>) {
-        for (user, at) in due {
-            self.tell_standing(id, user, at, cx);
+    fn tell_all(&mut self, id: GroupId, due: impl Iterator<Item = (UserId, (Seq, UserId))>, cx: &mut Turn<'_>) {
+        for (user, entry) in due {
+            self.tell_standing(id, user, entry, cx);
         }
     }
 

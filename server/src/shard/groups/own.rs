@@ -2,15 +2,17 @@
 //! the user stands to it and how far it has come.
 
 use proto_spec::{
-    ClientKind, ConversationId, Direction, Entry, ErrorCode, Event, GroupId, MessageName, RequestId, Seq, UserId,
+    Act, Body, ClientKind, Content, ConversationId, Direction, Entry, ErrorCode, Event, GroupId, MessageName,
+    RequestId, Seq, UserId,
 };
 use storage::{Entries, Message, Query, Replaced, Rewrite, Shown, Span, StandingRow, group::beside};
 
 use crate::{
-    limits::{RETRY_BUSY_MS, RETRY_STORAGE_MS},
+    limits::{RETRY_BUSY_MS, RETRY_STORAGE_MS, ROWS_TIMES_GROUPS},
     shard::{
         ConnId, Shard, Turn, changes,
         input::{Envelope, EnvelopeBody, GroupStanding},
+        loading::ConversationWaiting,
         question::Question,
         user::User,
     },
@@ -19,11 +21,23 @@ use crate::{
 /// What has become of something that was sent to a group.
 pub(in crate::shard) type Outcome = Result<GroupStanding, ErrorCode>;
 
+/// Whether what somebody sent makes them a member.
+fn comes(sent: &Entry) -> bool {
+    let Event::Sent { content, .. } = &sent.event else { return false };
+    matches!(content, Content::Act(_)) && matches!(content.body(), Ok(Body::Act(Act::Create { .. } | Act::Join { .. })))
+}
+
 impl User {
     /// How the user stands to a group, as the last entry says that is numbered.
     pub(in crate::shard) fn group(&self, group: GroupId) -> Option<&StandingRow> {
         let at = self.groups.binary_search_by_key(&group, |(id, _)| *id).ok()?;
         Some(&self.groups[at].1)
+    }
+
+    /// Whether the user may come into this group as well, where one may be in so many.
+    pub(in crate::shard) fn has_room_for_group(&self, group: GroupId, groups_max: usize) -> bool {
+        let members = self.groups.iter().filter(|(_, row)| row.standing.is_member()).count();
+        members < groups_max && (self.group(group).is_some() || self.groups.len() < groups_max * ROWS_TIMES_GROUPS)
     }
 
     pub(super) fn set_group(&mut self, group: GroupId, row: StandingRow) {
@@ -99,7 +113,10 @@ impl Shard {
                 let is_newer = user.group(group).is_none_or(|row| {
                     standing.up_to > row.up_to || (standing.up_to == row.up_to && row.standing.is_member())
                 });
-                self.point(user_id, group, is_newer.then_some(standing), (origin, replaces), cx);
+                // That others have made them a member is told by itself, and may be declined.
+                let was_member = user.group(group).is_some_and(|row| row.standing.is_member());
+                let is_theirs = was_member || !standing.standing.is_member() || comes(sent);
+                self.point(user_id, group, (is_newer && is_theirs).then_some(standing), (origin, replaces), cx);
             }
             Err(code) => {
                 let event = Event::GroupRefused { group, origin, code };
@@ -116,27 +133,58 @@ impl Shard {
         }
     }
 
-    /// A group's home tells how this user stands to it.
+    /// A group's home tells how this user stands to it, on account of the entry `at` of somebody.
     pub(in crate::shard) fn stand(
         &mut self,
-        user_id: UserId,
-        group: GroupId,
+        (user_id, group): (UserId, GroupId),
         at: Seq,
+        by: UserId,
         standing: GroupStanding,
         cx: &mut Turn<'_>,
     ) {
-        let answer = Envelope { to: beside(group), from: user_id, body: EnvelopeBody::Stood { at } };
+        let groups_max = self.settings.limits.user_groups;
         let Some(user) = self.users.resident(user_id) else { return };
-        let is_known = user.group(group).is_some_and(|row| {
-            row.standing == standing.standing && row.first == standing.first && row.up_to >= standing.up_to
+        let known = user.group(group).copied();
+        let was_member = known.is_some_and(|row| row.standing.is_member());
+        let mut answer = EnvelopeBody::Stood { at };
+        // Of what was never theirs to read nobody hears.
+        let is_nothing = !standing.standing.is_member() && standing.first == Seq::ZERO;
+        let mut is_told = known.map_or(is_nothing, |row| {
+            let is_same = row.standing == standing.standing && row.first == standing.first;
+            // What the group's home has answered to this user meanwhile may say what came after.
+            row.up_to > standing.up_to || (row.up_to == standing.up_to && is_same)
         });
-        if !is_known {
+        if by != user_id && !was_member && !is_told {
+            let has_room = user.has_room_for_group(group, groups_max);
+            let Some(conversation) = self.conversations.resident((user_id, by.into())) else {
+                let body = EnvelopeBody::Stand { at, by, standing };
+                return self.wait_for_who_adds(Envelope { to: user_id, from: beside(group), body }, by, cx);
+            };
+            if standing.standing.is_member() && (conversation.is_blocked() || !has_room) {
+                answer = EnvelopeBody::Declined { at, reads: known.map(|row| row.up_to).unwrap_or_default() };
+                is_told = true;
+            } else if conversation.is_blocked() && known.is_none() {
+                // They have come and gone by now.
+                is_told = true;
+            }
+        }
+        if !is_told {
             self.point(user_id, group, Some(standing), (Seq::ZERO, Vec::new()), cx);
         }
         let lane = self.lane_of(user_id);
         let Some(user) = self.users.resident(user_id) else { return };
         let changed_in = user.changed_in;
-        self.answer_once_durable(lane, changed_in, answer, cx);
+        self.answer_once_durable(lane, changed_in, Envelope { to: beside(group), from: user_id, body: answer }, cx);
+    }
+
+    /// Lets it wait until it is known whether the user has blocked who adds them.
+    fn wait_for_who_adds(&mut self, envelope: Envelope, by: UserId, cx: &mut Turn<'_>) {
+        let user = envelope.to;
+        if self.may_wait(self.conversations.waiting((user, by.into()))) {
+            self.wait_for_conversation(user, by.into(), ConversationWaiting::Envelope(envelope), cx);
+        } else {
+            self.put_off(&envelope, cx);
+        }
     }
 
     /// Appends the pointer of a group: how the user stands to it, if that is told anew, and how far it has come. It takes the place of the

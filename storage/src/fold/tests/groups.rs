@@ -22,7 +22,9 @@ pub(super) fn reference(changes: &mut Rows, record: &Record) {
         Record::GroupAppend { group, entry, of } => {
             let group = *group;
             set(changes, RowKey::GroupLog { group, seq: entry.seq }, |out| codec::put_group_entry(out, entry));
-            set(changes, RowKey::GroupCame { group, user: entry.from }, |out| codec::put_came(out, entry.origin));
+            if entry.origin > Seq::ZERO {
+                set(changes, RowKey::GroupCame { group, user: entry.from }, |out| codec::put_came(out, entry.origin));
+            }
             let kind = match entry.content.body() {
                 Ok(proto_spec::Body::Act(act)) => act.kind(),
                 _ => None,

@@ -53,7 +53,9 @@ impl GroupModel {
                 let log = self.logs.entry(group.0).or_default();
                 log.insert(entry.seq.0, entry.clone());
                 let came = CameRow { up_to: entry.origin, refused: Vec::new() };
-                self.came.insert((group.0, entry.from.0), came);
+                if entry.origin > Seq::ZERO {
+                    self.came.insert((group.0, entry.from.0), came);
+                }
                 if let Some(GroupRewrite { place, now, replaces }) = of {
                     replaces.iter().for_each(|seq| drop(log.remove(&seq.0)));
                     self.shown.insert((group.0, place.0), now.clone());
