@@ -96,6 +96,7 @@ fn found_something(answer: &Answer) -> bool {
     match answer {
         Answer::User(user) => user.head > Seq::ZERO,
         Answer::Conversation(conversation) => conversation.received.up_to > Seq::ZERO,
+        Answer::Conversations(of) => of.iter().any(|conversation| conversation.received.up_to > Seq::ZERO),
         Answer::Inbox(inbox) => !inbox.rows.is_empty(),
         Answer::Entries(page) => !page.entries.is_empty(),
         Answer::ToDelete(known) => known.message.is_some(),

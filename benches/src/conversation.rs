@@ -243,7 +243,8 @@ impl Conversation {
                 received: ReceivedRow { up_to: Seq(self.counters().accepted), ..ReceivedRow::default() },
                 ..ConversationSnapshot::default()
             }),
-            Query::Inbox { .. }
+            Query::Conversations { .. }
+            | Query::Inbox { .. }
             | Query::Log { .. }
             | Query::ConversationLog { .. }
             | Query::Message { .. }

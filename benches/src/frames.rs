@@ -217,6 +217,7 @@ pub fn server(kind: ServerKind) -> ServerFrame {
         ServerKind::TypingInGroup => ServerFrame::TypingInGroup { group: GROUP, user: PEER, ends_in_ms: 5_000 },
         ServerKind::Groups => ServerFrame::Groups {
             request: REQUEST,
+            at: SEQ,
             more: false,
             rows: (0..INBOX_ROWS).map(|at| group_row(GroupId(GROUP.0 + at))).collect(),
         },
@@ -269,6 +270,9 @@ fn group_row(group: GroupId) -> GroupRow {
         name: "people who sail".to_owned(),
         picture: String::new(),
         last: Some(said_in_group(SEQ)),
+        settings: Settings::default(),
+        read_up_to: SEQ,
+        unread: 0,
     }
 }
 

@@ -145,6 +145,8 @@ pub enum ClientEvent {
     Groups {
         /// Which fetch.
         fetch: FetchHandle,
+        /// A seq of the own log: read marks and settings are not older than what it says up to here.
+        at: Seq,
         /// Whether there are more, behind the last one.
         more: bool,
         /// By ascending id.

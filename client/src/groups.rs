@@ -33,8 +33,11 @@ pub struct Group {
     window: Window,
     /// What the user sent and the group has not answered, by its seq in the own log.
     unanswered: BTreeMap<Seq, Content>,
-    read_up_to: Option<Seq>,
-    settings: Settings,
+    /// With the seq of the own log that says so.
+    read_up_to: Latest<Seq>,
+    settings: Latest<Settings>,
+    /// As its row counted it.
+    counted: Option<Counted>,
     /// Where messages stand that the user has deleted for themselves.
     deleted: BTreeSet<Seq>,
     role: Latest<Role>,
@@ -42,6 +45,13 @@ pub struct Group {
     description: Latest<Description>,
     /// How many members it had, when its row came.
     members: u64,
+}
+
+/// How much is unread up to some head: what a row said, and what was pushed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counted {
+    head: Seq,
+    unread: u64,
 }
 
 /// What a group is called.
@@ -115,7 +125,8 @@ impl Groups {
         self.groups.get(&group)
     }
 
-    /// Messages of others that the user has not read, among those that have come; none if some are missing between these and the read mark.
+    /// Messages that the user has not read: those of others among what has come; if some of that are missing behind the read mark, as many as the
+    /// group's row said, and what has come since. None: then there was no row, or something is missing behind it.
     #[must_use]
     pub fn unread(&self, group: GroupId) -> Option<u64> {
         self.get(group)?.unread(self.me)
@@ -153,10 +164,14 @@ impl Groups {
                 }
             }
             Event::Read { conversation: ConversationId::Group(group), up_to, .. } => {
-                self.of(*group).read_up_to = Some(*up_to);
+                let group = self.of(*group);
+                group.read_up_to.set(entry.seq, *up_to);
+                // How much of it stands behind the mark is not known.
+                group.counted = group.counted.filter(|counted| *up_to >= counted.head);
+                group.counted.iter_mut().for_each(|counted| counted.unread = 0);
             }
             Event::Settings { conversation: ConversationId::Group(group), settings } => {
-                self.of(*group).settings = *settings;
+                self.of(*group).settings.set(entry.seq, *settings);
             }
             Event::Deleted { conversation: ConversationId::Group(group), place, .. } => {
                 let deleted = &mut self.of(*group).deleted;
@@ -184,6 +199,12 @@ impl Groups {
         let group = self.of(group);
         group.reached = group.reached.max(entry.seq);
         group.learn(me, entry);
+        if let Some(counted) = group.counted.take_if(|counted| entry.seq > counted.head)
+            && entry.seq == counted.head.next()
+        {
+            let is_unread = entry.content.is_message() && entry.from != me;
+            group.counted = Some(Counted { head: entry.seq, unread: counted.unread + u64::from(is_unread) });
+        }
         group.window.push(entry.clone());
     }
 
@@ -210,15 +231,21 @@ impl Groups {
         }
     }
 
-    /// Takes rows of the list of groups ([`crate::ClientEvent::Groups`]).
-    pub fn rows(&mut self, rows: &[GroupRow]) {
+    /// Takes rows of the list of groups ([`crate::ClientEvent::Groups`]), with the place of the own log as of which they are.
+    pub fn rows(&mut self, at: Seq, rows: &[GroupRow]) {
         for row in rows {
             let group = self.of(row.group);
+            group.settings.set(at, row.settings);
+            if row.read_up_to > Seq::ZERO {
+                group.read_up_to.set(at, row.read_up_to);
+            }
             group.standing = row.standing;
             group.reached = group.reached.max(row.head);
             // Without a name the group could not be asked, or is none of the user's any more.
             if row.standing.is_member() && !row.name.is_empty() {
                 group.members = row.members;
+                let is_read_so_far = group.read_up_to.get().copied().unwrap_or_default() == row.read_up_to;
+                group.counted = is_read_so_far.then_some(Counted { head: row.head, unread: row.unread });
                 group.role.set(row.head, row.role);
                 group.rules.set(row.head, row.rules);
                 let description = Description { name: row.name.clone(), picture: row.picture.clone() };
@@ -308,24 +335,23 @@ impl Group {
     /// Up to where the user has read it.
     #[must_use]
     pub fn read_up_to(&self) -> Seq {
-        self.read_up_to.unwrap_or_else(|| self.first.previous())
+        self.read_up_to.get().copied().unwrap_or_else(|| self.first.previous())
     }
 
     fn unread(&self, me: UserId) -> Option<u64> {
-        let (first, _) = self.held()?;
         let read = self.read_up_to();
-        if first > read.next() && !self.window.is_whole() {
-            return None;
+        if self.held().is_some_and(|(first, _)| first <= read.next() || self.window.is_whole()) {
+            let is_unread = |message: &GroupMessage<'_>| message.place > read && message.author != me;
+            let unread = self.messages().filter(is_unread).filter(|message| !message.entry.content.is_unsend());
+            return Some(unread.count() as u64);
         }
-        let is_unread = |message: &GroupMessage<'_>| message.place > read && message.author != me;
-        let unread = self.messages().filter(is_unread).filter(|message| !message.entry.content.is_unsend());
-        Some(unread.count() as u64)
+        self.counted.filter(|counted| counted.head >= self.reached).map(|counted| counted.unread)
     }
 
     /// How the user keeps it.
     #[must_use]
-    pub const fn settings(&self) -> Settings {
-        self.settings
+    pub fn settings(&self) -> Settings {
+        self.settings.get().copied().unwrap_or_default()
     }
 
     /// What the user may do there, if that is known.

@@ -122,8 +122,8 @@ fn what_is_asked_for_is_answered_with_the_direction_in_which_it_was_asked() {
         events,
         [ClientEvent::GroupPage { fetch: page_of, direction: Direction::Backwards, page: page.clone() }]
     );
-    let events = wire.hear(&ServerFrame::Groups { request: second, more: true, rows: Vec::new() }).0;
-    assert_eq!(events, [ClientEvent::Groups { fetch: groups, more: true, rows: Vec::new() }]);
+    let events = wire.hear(&ServerFrame::Groups { request: second, at: Seq(4), more: true, rows: Vec::new() }).0;
+    assert_eq!(events, [ClientEvent::Groups { fetch: groups, at: Seq(4), more: true, rows: Vec::new() }]);
     let answer = ServerFrame::Members {
         request: third,
         group: GROUP,

@@ -2,6 +2,7 @@
 
 use crate::{
     content::Content,
+    entry::Settings,
     frame::flag,
     ids::{GroupId, RequestId, Seq, TimestampMs, UserId},
     listed::{bits, listed},
@@ -188,6 +189,12 @@ pub struct GroupRow {
     pub picture: String,
     /// The last message that the user may read, its text cut off as in an inbox; none: there is none.
     pub last: Option<GroupEntry>,
+    /// How the user keeps it.
+    pub settings: Settings,
+    /// The user's read mark; zero if there is none.
+    pub read_up_to: Seq,
+    /// Messages above the read mark, as the log counts them: at most [`UNREAD_MAX`](crate::limits::UNREAD_MAX) + 1.
+    pub unread: u64,
 }
 
 impl GroupRow {
@@ -208,6 +215,9 @@ impl GroupRow {
         put_bytes(out, self.name.as_bytes());
         put_bytes(out, self.picture.as_bytes());
         put_sized(out, |out| self.last.iter().for_each(|last| last.encode(out)));
+        for value in [self.settings.bits(), self.read_up_to.0, self.unread] {
+            put_varint(out, value);
+        }
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
@@ -225,12 +235,15 @@ impl GroupRow {
                 [] => None,
                 last => Some(GroupEntry::decode(last)?),
             },
+            settings: Settings::from_bits(r.varint("settings")?),
+            read_up_to: Seq(r.varint("read_up_to")?),
+            unread: r.varint("unread")?,
         })
     }
 }
 
 /// Bytes of the smallest row with its length.
-const ROW_BYTES_MIN: usize = 10;
+const ROW_BYTES_MIN: usize = 13;
 
 pub(crate) fn put_rows(out: &mut Vec<u8>, rows: &[GroupRow]) {
     put_varint(out, rows.len() as u64);

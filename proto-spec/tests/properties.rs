@@ -176,8 +176,9 @@ fn group_entry() -> impl Strategy<Value = GroupEntry> {
 
 fn group_row() -> impl Strategy<Value = GroupRow> {
     let standing = prop::sample::select(Standing::ALL);
-    (group(), standing, role(), rules(), number(), seq(), name(), name(), option::of(group_entry())).prop_map(
-        |(group, standing, role, rules, members, head, name, picture, last)| GroupRow {
+    let own = (any::<u64>().prop_map(Settings::from_bits), seq(), number());
+    (group(), standing, role(), rules(), number(), seq(), name(), name(), option::of(group_entry()), own).prop_map(
+        |(group, standing, role, rules, members, head, name, picture, last, (settings, read_up_to, unread))| GroupRow {
             group,
             standing,
             role,
@@ -187,6 +188,9 @@ fn group_row() -> impl Strategy<Value = GroupRow> {
             name,
             picture,
             last,
+            settings,
+            read_up_to,
+            unread,
         },
     )
 }
@@ -442,11 +446,8 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
                 ServerFrame::GroupPage(GroupPage { request, group, first, last, more, head, entries })
             }
         ),
-        (request(), any::<bool>(), vec(group_row(), 0..8)).prop_map(|(request, more, rows)| ServerFrame::Groups {
-            request,
-            more,
-            rows
-        }),
+        (request(), seq(), any::<bool>(), vec(group_row(), 0..8))
+            .prop_map(|(request, at, more, rows)| { ServerFrame::Groups { request, at, more, rows } }),
         (group(), user(), any::<u64>()).prop_map(|(group, user, ends_in_ms)| ServerFrame::TypingInGroup {
             group,
             user,

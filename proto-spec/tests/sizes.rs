@@ -2,7 +2,8 @@
 
 use proto_spec::{
     ClientFrame, Content, DeviceId, Entry, Event, GroupEntry, GroupId, GroupPage, GroupRow, MemberInfo, Presence,
-    PresenceState, RequestId, Role, Rules, SendNumber, Seq, ServerFrame, Standing, TimestampMs, UserId, limits,
+    PresenceState, RequestId, Role, Rules, SendNumber, Seq, ServerFrame, Settings, Standing, TimestampMs, UserId,
+    limits,
 };
 
 const SPEC: &str = include_str!("../SPEC.md");
@@ -89,13 +90,16 @@ fn the_largest_frames_about_groups_fit() {
         name: "x".repeat(limits::GROUP_NAME_BYTES_MAX),
         picture: "x".repeat(limits::LOCATION_BYTES_MAX),
         last: Some(entry.clone()),
+        settings: Settings::from_bits(max),
+        read_up_to: seq,
+        unread: max,
     };
     let members = vec![member; limits::MEMBERS_PAGE_MAX as usize];
     let page = GroupPage { request, group, first: seq, last: seq, more: true, head: seq, entries: vec![entry.clone()] };
     for frame in [
         ServerFrame::DeliverGroup { group, entry },
         ServerFrame::GroupPage(page),
-        ServerFrame::Groups { request, more: true, rows: vec![row] },
+        ServerFrame::Groups { request, at: seq, more: true, rows: vec![row] },
         ServerFrame::Members { request, group, more: true, at: seq, members, delivered: max, read: max },
     ] {
         let mut out = Vec::new();

@@ -244,6 +244,7 @@ fn group_row_fields(row: &GroupRow) -> Value {
         "group": number(row.group), "standing": row.standing.name(), "role": row.role.name(),
         "rules": number(row.rules.bits()), "members": number(row.members), "head": number(row.head), "name": row.name,
         "picture": row.picture, "last": row.last.as_ref().map(group_entry_fields),
+        "settings": number(row.settings.bits()), "read_up_to": number(row.read_up_to), "unread": number(row.unread),
     })
 }
 
@@ -485,8 +486,8 @@ impl Frame for ServerFrame {
                 "last": number(page.last), "more": yes_or_no(page.more), "head": number(page.head),
                 "entries": page.entries.iter().map(group_entry_fields).collect::<Vec<_>>(),
             }),
-            Self::Groups { request, more, rows } => json!({
-                "request": number(request), "more": yes_or_no(*more),
+            Self::Groups { request, at, more, rows } => json!({
+                "request": number(request), "at": number(at), "more": yes_or_no(*more),
                 "rows": rows.iter().map(group_row_fields).collect::<Vec<_>>(),
             }),
             Self::TypingInGroup { group, user, ends_in_ms } => json!({

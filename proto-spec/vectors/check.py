@@ -511,6 +511,9 @@ GROUP_ROW = record(
         ("name", STRING),
         ("picture", STRING),
         ("last", (read_last, lambda last: write_bytes(GROUP_ENTRY[1](last) if last else b""))),
+        ("settings", VARINT),
+        ("read_up_to", VARINT),
+        ("unread", VARINT),
     ]
 )
 
@@ -753,7 +756,12 @@ FRAMES = {
         ),
         0x98: (
             "groups",
-            [("request", VARINT), ("more", listed({0: "no", 1: "yes"})), ("rows", items(GROUP_ROW, 10))],
+            [
+                ("request", VARINT),
+                ("at", VARINT),
+                ("more", listed({0: "no", 1: "yes"})),
+                ("rows", items(GROUP_ROW, 13)),
+            ],
         ),
         0x99: (
             "members",

@@ -62,6 +62,9 @@ async fn attempt<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreErro
             let mut of = conversations(store, user, &[conversation]).await?;
             Ok(Answer::Conversation(of.pop().unwrap_or_default()))
         }
+        Query::Conversations { user, conversations: ref of } => {
+            conversations(store, user, of).await.map(Answer::Conversations)
+        }
         Query::Inbox { user, before, rows_max, ref named, ref moved } => {
             inbox::inbox(store, user, before, rows_max, (named, moved)).await.map(Answer::Inbox)
         }

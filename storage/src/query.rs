@@ -37,6 +37,13 @@ pub enum Query {
         /// Which conversation.
         conversation: ConversationId,
     },
+    /// As [`Query::Conversation`], of several.
+    Conversations {
+        /// Whose side.
+        user: UserId,
+        /// Which.
+        conversations: Arc<[ConversationId]>,
+    },
     /// The conversations of a user by their last messages, from the newest on.
     Inbox {
         /// Whose.
@@ -151,6 +158,7 @@ impl Query {
         match *self {
             Self::User(user)
             | Self::Conversation { user, .. }
+            | Self::Conversations { user, .. }
             | Self::Inbox { user, .. }
             | Self::Log { user, .. }
             | Self::ConversationLog { user, .. }
@@ -314,6 +322,8 @@ pub enum Answer {
     User(UserSnapshot),
     /// To [`Query::Conversation`].
     Conversation(ConversationSnapshot),
+    /// To [`Query::Conversations`], in the order in which they were asked for.
+    Conversations(Vec<ConversationSnapshot>),
     /// To [`Query::Inbox`].
     Inbox(InboxSnapshot),
     /// To [`Query::Log`] and [`Query::ConversationLog`].

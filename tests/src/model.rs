@@ -257,6 +257,9 @@ impl Model {
                 })
             }
             Query::Conversation { user, conversation } => Answer::Conversation(rows(user).conversation(*conversation)),
+            Query::Conversations { user, conversations } => {
+                Answer::Conversations(conversations.iter().map(|of| rows(user).conversation(*of)).collect())
+            }
             Query::Inbox { user, before, rows_max, named, moved } => {
                 let rows = rows(user);
                 let newest = rows.inbox(&[]).iter().filter_map(|row| row.last.place()).max().unwrap_or_default();

@@ -384,23 +384,43 @@ fn what_a_group_is_called_and_what_one_may_do_there_is_what_was_said_last_whatev
         name: "Sea".into(),
         picture: String::new(),
         last: None,
+        settings: Settings::MUTED,
+        read_up_to: Seq::ZERO,
+        unread: 0,
     };
     let mut groups = Groups::default();
     groups.welcome(ME);
     groups.pushed(GROUP, &hand_over);
     groups.pushed(GROUP, &describe);
-    groups.rows(std::slice::from_ref(&row));
+    groups.rows(Seq(5), std::slice::from_ref(&row));
     groups.pushed(GROUP, &create);
     let group = groups.get(GROUP).unwrap();
     assert_eq!((group.name(), group.picture(), group.role()), ("Lake", "p", Some(Role::Admin)));
     assert_eq!((group.members(), group.rules()), (2, Some(rules)));
-    groups.rows(&[GroupRow { head: Seq(9), role: Role::Member, name: "Pond".into(), ..row.clone() }]);
+    groups.rows(Seq(5), &[GroupRow { head: Seq(9), role: Role::Member, name: "Pond".into(), ..row.clone() }]);
     let group = groups.get(GROUP).unwrap();
     assert_eq!((group.name(), group.role(), group.reached()), ("Pond", Some(Role::Member), Seq(9)));
+    // What is unread is as the row counts it, until something is missing behind it.
+    let counted = GroupRow { head: Seq(9), role: Role::Member, name: "Pond".into(), unread: 5, ..row.clone() };
+    groups.rows(Seq(6), &[counted]);
+    assert_eq!((groups.unread(GROUP), groups.get(GROUP).unwrap().settings()), (Some(5), Settings::MUTED));
+    let said = |seq: u64, from: u64| GroupEntry {
+        seq: Seq(seq),
+        time: TimestampMs(1),
+        from: UserId(from),
+        origin: Seq(seq),
+        messages: seq,
+        content: Content::text("hello"),
+    };
+    groups.pushed(GROUP, &said(10, 8));
+    groups.pushed(GROUP, &said(11, ME.0));
+    assert_eq!(groups.unread(GROUP), Some(6), "what one has written is not unread");
+    groups.pushed(GROUP, &said(13, 8));
+    assert_eq!(groups.unread(GROUP), None);
     // A row without a name is of a group that could not be asked.
-    groups.rows(&[GroupRow { head: Seq(12), name: String::new(), members: 0, ..row }]);
+    groups.rows(Seq(5), &[GroupRow { head: Seq(12), name: String::new(), members: 0, ..row }]);
     let group = groups.get(GROUP).unwrap();
-    assert_eq!((group.name(), group.members(), group.reached()), ("Pond", 2, Seq(12)));
+    assert_eq!((group.name(), group.members(), group.reached()), ("Pond", 2, Seq(13)));
     groups.discard();
     assert_eq!(groups.iter().len(), 0);
 }

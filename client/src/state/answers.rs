@@ -147,9 +147,9 @@ impl ClientState {
                 Flow::Continue(())
             }
             ServerFrame::GroupPage(page) => self.on_group_page(page, effects),
-            ServerFrame::Groups { request, more, rows } => {
+            ServerFrame::Groups { request, at, more, rows } => {
                 let asked = self.fetches.answered(request);
-                self.answer(asked, effects, |fetch| ClientEvent::Groups { fetch, more, rows })
+                self.answer(asked, effects, |fetch| ClientEvent::Groups { fetch, at, more, rows })
             }
             ServerFrame::Members { request, group, more, at, members, delivered, read } => {
                 let asked = self.fetches.answered(request);

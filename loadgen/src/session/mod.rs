@@ -474,7 +474,7 @@ impl Session {
             ServerFrame::Devices { .. } => turn.fault("a list of devices, which was not asked for".to_owned()),
             ServerFrame::DeliverGroup { group, entry } => self.on_group_pushed(turn, group, &entry),
             ServerFrame::GroupPage(page) => self.on_group_page(turn, page),
-            ServerFrame::Groups { request, more, rows } => self.on_groups(turn, request, more, &rows),
+            ServerFrame::Groups { request, more, rows, .. } => self.on_groups(turn, request, more, &rows),
             ServerFrame::Members { .. } => turn.fault("a list of members, which was not asked for".to_owned()),
             // Nobody of a load says that they type to a group.
             ServerFrame::TypingInGroup { .. } => {}

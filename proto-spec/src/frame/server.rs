@@ -323,6 +323,8 @@ pub enum ServerFrame {
     Groups {
         /// From the request.
         request: RequestId,
+        /// A seq of the own log: read marks and settings are not older than what it says up to here.
+        at: Seq,
         /// Whether there are more, with higher ids.
         more: bool,
         /// By ascending id.
@@ -502,8 +504,9 @@ impl ServerFrame {
                     put_varint(out, value);
                 }
             }
-            Self::Groups { request, more, rows } => {
+            Self::Groups { request, at, more, rows } => {
                 put_varint(out, request.0);
+                put_varint(out, at.0);
                 out.push(u8::from(*more));
                 group::put_rows(out, rows);
             }
@@ -629,7 +632,9 @@ impl ServerFrame {
                 ends_in_ms: r.varint("ends_in_ms")?,
             },
             ServerKind::Groups => {
-                Self::Groups { request: RequestId(r.varint("request")?), more: flag(r, "more")?, rows: group::rows(r)? }
+                let request = RequestId(r.varint("request")?);
+                let at = Seq(r.varint("at")?);
+                Self::Groups { request, at, more: flag(r, "more")?, rows: group::rows(r)? }
             }
             ServerKind::Members => Self::Members {
                 request: RequestId(r.varint("request")?),

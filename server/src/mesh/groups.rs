@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bincode::{BorrowDecode, Encode};
 use proto_spec::{
     Content, Digests, Direction, ErrorCode, GroupEntry, GroupId, GroupRow, MemberInfo, RequestId, Role, Rules, Seq,
-    Standing, TimestampMs, UserId, digest::Digest,
+    Settings, Standing, TimestampMs, UserId, digest::Digest,
 };
 
 use crate::shard::{
@@ -27,7 +27,7 @@ enum SaidBytes<'a> {
     Unfollow,
     Page { ask: u64, user: u64, from: u64, is_forwards: bool, limit: u64 },
     Members { ask: u64, user: u64, after: u64, limit: u64, seq: u64 },
-    Row { ask: u64, user: u64 },
+    Row { ask: u64, user: u64, read: u64 },
     Following { head: u64, members: Vec<u64>, strangers: Vec<u64> },
     Pushed(EntryBytes<'a>),
     PageTold { ask: u64, first: u64, last: u64, more: bool, head: u64, entries: Vec<EntryBytes<'a>> },
@@ -65,6 +65,7 @@ struct RowBytes<'a> {
     name: &'a str,
     picture: &'a str,
     last: Option<EntryBytes<'a>>,
+    unread: u64,
 }
 
 impl<'a> From<&'a GroupEntry> for EntryBytes<'a> {
@@ -115,7 +116,9 @@ impl<'a> GroupBytes<'a> {
             GroupSaid::Ask { ask, user, wish: GroupWish::Digests { first, last, width } } => {
                 SaidBytes::Digests { ask: ask.0, user: user.0, first: first.0, last: last.0, width: *width }
             }
-            GroupSaid::Ask { ask, user, wish: GroupWish::Row } => SaidBytes::Row { ask: ask.0, user: user.0 },
+            GroupSaid::Ask { ask, user, wish: GroupWish::Row { read } } => {
+                SaidBytes::Row { ask: ask.0, user: user.0, read: read.0 }
+            }
             GroupSaid::Following { head, members, strangers } => {
                 SaidBytes::Following { head: head.0, members: numbers(members), strangers: numbers(strangers) }
             }
@@ -142,7 +145,8 @@ impl<'a> GroupBytes<'a> {
                 SaidBytes::DigestsTold { ask: ask.0, at: at.0, first, last, width, digests }
             }
             GroupSaid::Told { ask, told: Ok(GroupTold::Row(row)) } => {
-                let GroupRow { group: _, standing, role, rules, members, head, name, picture, last } = &**row;
+                // How the user keeps it their own core knows.
+                let GroupRow { standing, role, rules, members, head, name, picture, last, unread, .. } = &**row;
                 let row = RowBytes {
                     standing: standing.byte(),
                     role: role.byte(),
@@ -152,6 +156,7 @@ impl<'a> GroupBytes<'a> {
                     name,
                     picture,
                     last: last.as_ref().map(EntryBytes::from),
+                    unread: *unread,
                 };
                 SaidBytes::RowTold { ask: ask.0, row }
             }
@@ -181,7 +186,7 @@ impl<'a> GroupBytes<'a> {
             SaidBytes::Members { ask, user, after, limit, seq } => {
                 asked(ask, user, GroupWish::Members { after: UserId(after), limit, seq: Seq(seq) })
             }
-            SaidBytes::Row { ask, user } => asked(ask, user, GroupWish::Row),
+            SaidBytes::Row { ask, user, read } => asked(ask, user, GroupWish::Row { read: Seq(read) }),
             SaidBytes::Digests { ask, user, first, last, width } => {
                 asked(ask, user, GroupWish::Digests { first: Seq(first), last: Seq(last), width })
             }
@@ -208,7 +213,7 @@ impl<'a> GroupBytes<'a> {
                 told(ask, Ok(GroupTold::Members { at: Seq(at), more, members: known, counts }))
             }
             SaidBytes::RowTold { ask, row } => {
-                let RowBytes { standing, role, rules, members, head, name, picture, last } = row;
+                let RowBytes { standing, role, rules, members, head, name, picture, last, unread } = row;
                 let row = GroupRow {
                     group,
                     standing: Standing::from_byte(standing).ok_or("a standing that nobody has")?,
@@ -219,6 +224,9 @@ impl<'a> GroupBytes<'a> {
                     name: name.to_owned(),
                     picture: picture.to_owned(),
                     last: last.map(EntryBytes::entry).transpose()?,
+                    settings: Settings::default(),
+                    read_up_to: Seq::ZERO,
+                    unread,
                 };
                 told(ask, Ok(GroupTold::Row(Box::new(row))))
             }
@@ -242,7 +250,21 @@ pub(super) mod tests {
     fn row(last: Option<GroupEntry>) -> GroupRow {
         let (name, picture) = ("crew".to_owned(), String::new());
         let (standing, role, rules) = (Standing::Member, Role::Admin, Rules::from_bits(3));
-        GroupRow { group: GROUP, standing, role, rules, members: 2, head: Seq(9), name, picture, last }
+        let (settings, read_up_to, unread) = (Settings::default(), Seq::ZERO, 1);
+        GroupRow {
+            group: GROUP,
+            standing,
+            role,
+            rules,
+            members: 2,
+            head: Seq(9),
+            name,
+            picture,
+            last,
+            settings,
+            read_up_to,
+            unread,
+        }
     }
 
     const GROUP: GroupId = GroupId(300);
@@ -262,7 +284,7 @@ pub(super) mod tests {
             GroupSaid::Unfollow,
             GroupSaid::Ask { ask, user, wish: page },
             GroupSaid::Ask { ask, user, wish: GroupWish::Members { after: other, limit: 50, seq: Seq(9) } },
-            GroupSaid::Ask { ask, user, wish: GroupWish::Row },
+            GroupSaid::Ask { ask, user, wish: GroupWish::Row { read: Seq(8) } },
             GroupSaid::Following { head: Seq(9), members: vec![user], strangers: vec![other] },
             GroupSaid::Pushed(Arc::new(entry(Content::text("hello")))),
             told(Ok(GroupTold::Page { first: Seq(2), last: Seq(9), more: true, head: Seq(12), entries })),
@@ -292,6 +314,7 @@ pub(super) mod tests {
             name: &row.name,
             picture: &row.picture,
             last: None,
+            unread: 0,
         };
         let (standing, role) = (row.standing.byte(), row.role.byte());
         assert!(bytes(SaidBytes::RowTold { ask: 1, row: plain(standing, role) }).mail().is_ok());

@@ -11,7 +11,7 @@ use super::{
     changes::{Arrival, Change},
     deletions::Deletion,
     fetch::Fetch,
-    groups::{Outcome, PageFetch, Sent},
+    groups::{GroupList, Outcome, PageFetch, Sent},
     inbox::InboxFetch,
     input::{Connected, QueryId},
     marks::Unread,
@@ -55,6 +55,8 @@ pub(super) enum Question {
     GroupChange(Box<Sent>),
     /// To tell users how they stand to a group: what waits in its log, up to `last`.
     Owed { group: GroupId, last: Seq },
+    /// To tell a user of their groups.
+    GroupList { conn: ConnId, request: RequestId, list: Box<GroupList> },
     /// To tell somebody what a group's log says: `part` of it.
     GroupPage { group: GroupId, fetch: Box<PageFetch>, part: (Seq, Seq) },
     /// To say what became of something that was sent to a group.
@@ -92,6 +94,7 @@ impl Question {
             | Self::GroupDelete { .. }
             | Self::GroupChange(_)
             | Self::Owed { .. }
+            | Self::GroupList { .. }
             | Self::GroupPage { .. }
             | Self::Placed { .. }
             | Self::Forward { .. }
@@ -303,6 +306,13 @@ impl Shard {
                 self.group_message_read(*sent, read, cx);
             }
             Question::Owed { group, last } => self.owed_read(group, last, group_entries(answer), cx),
+            Question::GroupList { conn, request, list } => {
+                let read = match answer {
+                    Some(Answer::Conversations(read)) => Some(read),
+                    _ => None,
+                };
+                self.group_list_read((conn, request), *list, read, cx);
+            }
             Question::GroupPage { group, fetch, part } => {
                 self.group_page_read(group, *fetch, part, group_entries(answer), cx);
             }

@@ -287,6 +287,11 @@ fn check_all<S: Store>(store: &S, model: &Model) {
         let presence = users.iter().map(|of| model.presence(user, *of)).collect();
         let query = Query::Presence { looks: UserId(user), users: users.map(UserId).to_vec() };
         assert_eq!(ask(query), Answer::Presence(presence));
+        let several = [UserId(3).into(), GroupId(2).into(), UserId(99).into()];
+        let kept = [model.conversations.get(&(user, 3)), model.kept.get(&(user, 2)), None];
+        let query = Query::Conversations { user: UserId(user), conversations: several.into() };
+        let kept = kept.map(Option::<&_>::copied).map(Option::unwrap_or_default).to_vec();
+        assert_eq!(ask(query), Answer::Conversations(kept));
         for peer in 1..5 {
             let expected = model.conversations.get(&(user, peer)).copied().unwrap_or_default();
             let query = Query::Conversation { user: UserId(user), conversation: UserId(peer).into() };

@@ -107,6 +107,7 @@ fn rows(bytes: &[u8]) {
         Query::User(USER),
         Query::Conversation { user: USER, conversation: PEER.into() },
         Query::Conversation { user: USER, conversation: GROUP.into() },
+        Query::Conversations { user: USER, conversations: [PEER.into(), GROUP.into()].into() },
         Query::Group(GROUP),
         Query::Inbox {
             user: USER,

@@ -154,7 +154,7 @@ impl Line {
                 self.tells(*group, *at, truth);
                 wrong
             }
-            ServerFrame::Groups { request, rows, more } => match self.answered(*request) {
+            ServerFrame::Groups { request, rows, more, .. } => match self.answered(*request) {
                 Ok(asked) => {
                     let wrong = wrong_list(user, rows, *more, &asked, truth);
                     wrong.or_else(|| rows.iter().find_map(|row| wrong_row(user, row, &asked, truth)))
@@ -403,5 +403,23 @@ fn wrong_row(user: UserId, row: &GroupRow, asked: &Asked, truth: &mut Truth) -> 
                     == (row.role, row.standing, row.members, row.rules, &row.name, &row.picture)
             })
     });
-    (!is_so).then(|| format!("it is {:?}, {since} to {durable}", log.durable_law()))
+    if !is_so {
+        return Some(format!("it is {:?}, {since} to {durable}", log.durable_law()));
+    }
+    wrong_unread(row, user, log)
+}
+
+/// What is wrong with how much is unread: no more than was written behind the mark, and no less than what stands there still.
+fn wrong_unread(row: &GroupRow, user: UserId, log: &Log) -> Option<String> {
+    let first = log.durable_law().standing(user).1;
+    let mark = row.read_up_to.max(first.previous());
+    let behind = log.entries[..row.head.0 as usize].iter().filter(|entry| entry.seq > mark);
+    let written = behind.filter(|entry| entry.content.is_message());
+    let (mut most, mut least) = (0, 0);
+    for entry in written {
+        most += 1;
+        least += u64::from(!log.is_gone(entry.seq, log.entries.len()));
+    }
+    let is_right = (least.min(UNREAD_MAX + 1)..=most).contains(&row.unread) || row.head < first;
+    (!is_right).then(|| format!("{least} to {most} messages stand behind {mark}"))
 }

@@ -1,10 +1,11 @@
 //! What a group tells who asks: pages of its log, lists, digests.
 
 use proto_spec::{
-    Act, ClientFrame, Content, Direction, ErrorCode, GroupEntry, GroupId, RequestId, Role, Rules, Seq, ServerFrame,
-    Standing, UserId,
+    Act, ClientFrame, Content, Direction, ErrorCode, GroupEntry, GroupId, GroupRow, RequestId, Role, Rules, Seq,
+    ServerFrame, Settings, Standing, UserId,
     digest::{self, Digest, RangeDigest},
 };
+use server::limits::GROUP_LAST_SCAN;
 use tests::spec;
 
 use crate::people::{GROUP, People, name};
@@ -45,7 +46,7 @@ fn the_list_of_groups_and_of_members_is_told_to_members() {
         people.world.frame(people.link(user), &frame);
         people.world.settle();
         let groups = people.take(user).into_iter().find_map(|frame| match frame {
-            ServerFrame::Groups { request: RequestId(5), more: false, rows } => Some(rows),
+            ServerFrame::Groups { request: RequestId(5), more: false, rows, .. } => Some(rows),
             _ => None,
         });
         groups.expect("it is answered")
@@ -69,6 +70,59 @@ fn the_list_of_groups_and_of_members_is_told_to_members() {
             _ => None,
         });
         assert_eq!(members, expected);
+    }
+}
+
+#[test]
+fn the_list_says_how_each_group_is_kept_and_how_much_is_unread() {
+    spec::says("takes `unread` of the row");
+    for is_stored in [false, true] {
+        let mut people = People::group(3, 3, Rules::default());
+        let row = |people: &mut People, user: u64| {
+            let frame = ClientFrame::FetchGroups { request: RequestId(5), after: GroupId(0), limit: 10 };
+            people.world.frame(people.link(user), &frame);
+            people.world.settle();
+            let row = people.take(user).into_iter().find_map(|frame| match frame {
+                ServerFrame::Groups { at, mut rows, .. } => rows.pop().map(|row| (at, row)),
+                _ => None,
+            });
+            let (at, GroupRow { settings, read_up_to, unread, .. }) = row.expect("there is one");
+            assert_eq!(at, people.world.log(user).last().map(|entry| entry.seq).unwrap_or_default());
+            (settings, read_up_to.0, unread)
+        };
+        assert_eq!(row(&mut people, 2), (Settings::default(), 0, 0), "what was done is no message");
+        // So many that the list does not look at them all.
+        let many = GROUP_LAST_SCAN + 10;
+        for text in 0..many {
+            people.say(1, &format!("{text}"));
+        }
+        if is_stored {
+            people.world.ingest();
+        }
+        assert_eq!(row(&mut people, 2), (Settings::default(), 0, many));
+        let (conversation, request) = (GROUP.into(), RequestId(7));
+        let frame = ClientFrame::MarkRead { request, conversation, up_to: Seq(3 + 4), tell: false };
+        people.world.frame(people.link(2), &frame);
+        let (set, cleared) = (Settings::MUTED, Settings::default());
+        let frame = ClientFrame::SetConversation { request, conversation, set, cleared };
+        people.world.frame(people.link(2), &frame);
+        people.world.settle();
+        if is_stored {
+            people.world.ingest();
+        }
+        assert_eq!(row(&mut people, 2), (Settings::MUTED, 7, many - 4));
+        // What stands at the mark is changed, which makes nothing unread.
+        people.say_only(1, Content::edit(name(1, 7), &Content::text("changed"), None));
+        people.world.settle();
+        assert_eq!(row(&mut people, 2), (Settings::MUTED, 7, many - 4));
+        let frame = ClientFrame::MarkRead { request, conversation, up_to: Seq(3 + many), tell: false };
+        people.world.frame(people.link(2), &frame);
+        people.world.settle();
+        assert_eq!(row(&mut people, 2), (Settings::MUTED, 3 + many, 0));
+        people.say(3, "one more");
+        assert_eq!(row(&mut people, 2), (Settings::MUTED, 3 + many, 1));
+        people.act(1, &Act::Remove { user: UserId(2) });
+        assert_eq!(row(&mut people, 2), (Settings::MUTED, 3 + many, 0), "they are none any more");
     }
 }
 

@@ -182,8 +182,8 @@ impl Following {
         self.groups.get(group).map_or("", Group::picture)
     }
 
-    pub(crate) fn rows(&mut self, rows: &[GroupRow]) {
-        self.groups.rows(rows);
+    pub(crate) fn rows(&mut self, at: Seq, rows: &[GroupRow]) {
+        self.groups.rows(at, rows);
     }
 
     /// A message of a group: the one that stands there, or else the newest that is meant without a number.

@@ -127,7 +127,7 @@ impl GroupLine {
 
 #[cfg(test)]
 mod tests {
-    use client::{Role, Rules};
+    use client::{Role, Rules, Settings};
 
     use super::*;
 
@@ -163,6 +163,9 @@ mod tests {
             name: "The\nsea".into(),
             picture: String::new(),
             last: None,
+            settings: Settings::default(),
+            read_up_to: Seq(0),
+            unread: 0,
         };
         let left = GroupRow { standing: Standing::Left, name: String::new(), ..row.clone() };
         assert_eq!(GroupLine::Row(Box::new(row)).plain(), "group #42 row member owner 3 57 The\\nsea");

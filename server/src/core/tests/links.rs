@@ -104,7 +104,7 @@ fn a_node_asks_and_follows_groups_for_its_own_users_alone() {
     let ([here, _], [there, also_there]) = (users(0), users(1));
     let core = CoreAddress { node: NodeId(1), core: CoreId(0) };
     let (group, ask) = (GroupId(here.0), AskId(1));
-    let page = |user| GroupSaid::Ask { ask, user, wish: GroupWish::Row };
+    let page = |user| GroupSaid::Ask { ask, user, wish: GroupWish::Row { read: Seq::ZERO } };
     let follow = |users: &[UserId]| GroupSaid::Follow { users: users.to_vec() };
     let have = |users: &[UserId]| GroupSaid::Have { marks: users.iter().map(|user| (*user, Seq(1))).collect() };
     for (said, taken, astray) in [

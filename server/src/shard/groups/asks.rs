@@ -1,18 +1,20 @@
 //! Asks: what clients want to know of groups, at their own core. The homes of the groups know it, and are asked; an answer that does not
 //! come in time is an error with a time.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::RandomState;
 use proto_spec::{
-    ClientKind, Digests, ErrorCode, GroupId, GroupPage, GroupRow, RequestId, Role, Rules, ServerFrame,
+    ClientKind, ConversationId, Digests, ErrorCode, GroupId, GroupPage, GroupRow, RequestId, Role, Rules, Seq,
+    ServerFrame,
     limits::{GROUP_ROWS_MAX, PAGE_BYTES_MAX},
 };
+use storage::{ConversationSnapshot, Query};
 
 use super::{AskId, GroupSaid, GroupTold, GroupWish};
 use crate::{
     limits::{GROUP_ASK_MS, RETRY_BUSY_MS},
-    shard::{ConnId, Shard, Turn, later::Later},
+    shard::{ConnId, Shard, Turn, later::Later, question::Question, user::Conversation},
 };
 
 /// Questions of this core that are not answered.
@@ -37,7 +39,18 @@ enum Ask {
     /// A row of a list that is being gathered.
     Row { list: AskId, group: GroupId },
     /// A list, of which some rows are missing.
-    List { conn: ConnId, request: RequestId, more: bool, rows: Vec<GroupRow>, missing: usize },
+    List { conn: ConnId, request: RequestId, at: Seq, more: bool, rows: Vec<GroupRow>, missing: usize },
+}
+
+/// A list of which it is not known yet how the user keeps the groups.
+#[derive(Clone, Debug)]
+pub(in crate::shard) struct GroupList {
+    at: Seq,
+    more: bool,
+    /// By ascending id.
+    groups: Vec<GroupId>,
+    /// Those that the store was asked about.
+    named: Arc<[ConversationId]>,
 }
 
 impl Asks {
@@ -84,26 +97,63 @@ impl Shard {
         let of_page = &user.groups[first..];
         let most = limit.clamp(1, GROUP_ROWS_MAX) as usize;
         let more = of_page.len() > most;
+        let groups: Vec<_> = of_page.iter().take(most).map(|(group, _)| *group).collect();
+        let at = user.released;
+        let of_store = groups.iter().map(|group| ConversationId::from(*group));
+        let of_store = of_store.filter(|group| !self.conversations.is_resident((user_id, *group)));
+        let named: Arc<[ConversationId]> = of_store.collect();
+        let list = GroupList { at, more, groups, named: Arc::clone(&named) };
+        if named.is_empty() {
+            return self.group_list_read((conn, request), list, Some(Vec::new()), cx);
+        }
+        let question = Question::GroupList { conn, request, list: Box::new(list) };
+        self.ask(Query::Conversations { user: user_id, conversations: named }, question, cx);
+    }
+
+    /// The store has said how the user keeps the groups of which it was asked; none: it could not be read. What is newer is in memory.
+    pub(in crate::shard) fn group_list_read(
+        &mut self,
+        (conn, request): (ConnId, RequestId),
+        list: GroupList,
+        read: Option<Vec<ConversationSnapshot>>,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(read) = read else {
+            return self.fetch_failed(conn, ClientKind::FetchGroups, request, cx);
+        };
+        let GroupList { at, more, groups, named } = list;
+        let Some(user_id) = self.sessions.get_mut(conn).map(|session| session.user) else { return };
+        let Some(user) = self.users.resident(user_id) else { return };
         // What is known here, in case that a home can not say more.
-        let known = of_page.iter().take(most).map(|(group, row)| GroupRow {
-            group: *group,
-            standing: row.standing,
-            role: Role::Member,
-            rules: Rules::default(),
-            members: 0,
-            head: row.up_to,
-            name: String::new(),
-            picture: String::new(),
-            last: None,
-        });
-        let rows: Vec<_> = known.collect();
-        let groups: Vec<_> = rows.iter().map(|row| row.group).collect();
-        let missing = groups.len();
-        let now_ms = cx.now.monotonic_ms;
-        let list = self.asks.open(Ask::List { conn, request, more, rows, missing }, now_ms);
+        let mut rows = Vec::with_capacity(groups.len());
         for group in groups {
+            let conversation = ConversationId::from(group);
+            let stored = named.iter().position(|named| *named == conversation).and_then(|place| read.get(place));
+            let stored = Conversation::load(stored.copied().unwrap_or_default());
+            let kept = self.conversations.resident((user_id, conversation)).map_or(stored, |known| *known).released;
+            let row = user.group(group).copied().unwrap_or_default();
+            rows.push(GroupRow {
+                group,
+                standing: row.standing,
+                role: Role::Member,
+                rules: Rules::default(),
+                members: 0,
+                head: row.up_to,
+                name: String::new(),
+                picture: String::new(),
+                last: None,
+                settings: kept.settings,
+                read_up_to: kept.read_up_to,
+                unread: 0,
+            });
+        }
+        let wishes: Vec<_> = rows.iter().map(|row| (row.group, GroupWish::Row { read: row.read_up_to })).collect();
+        let missing = rows.len();
+        let now_ms = cx.now.monotonic_ms;
+        let list = self.asks.open(Ask::List { conn, request, at, more, rows, missing }, now_ms);
+        for (group, wish) in wishes {
             let ask = self.asks.open(Ask::Row { list, group }, now_ms);
-            self.ask_home(group, GroupSaid::Ask { ask, user: user_id, wish: GroupWish::Row }, cx);
+            self.ask_home(group, GroupSaid::Ask { ask, user: user_id, wish }, cx);
         }
         if missing == 0 {
             self.list_gathered(list, cx);
@@ -141,7 +191,8 @@ impl Shard {
                 if let Ok(GroupTold::Row(told)) = told
                     && let Some(row) = rows.iter_mut().find(|row| row.group == group)
                 {
-                    *row = *told;
+                    // How the user keeps it is known here.
+                    *row = GroupRow { settings: row.settings, read_up_to: row.read_up_to, ..*told };
                 }
                 if is_whole {
                     self.list_gathered(list, cx);
@@ -153,7 +204,9 @@ impl Shard {
     }
 
     fn list_gathered(&mut self, list: AskId, cx: &mut Turn<'_>) {
-        let Some(Ask::List { conn, request, mut more, mut rows, .. }) = self.asks.open.remove(&list) else { return };
+        let Some(Ask::List { conn, request, at, mut more, mut rows, .. }) = self.asks.open.remove(&list) else {
+            return;
+        };
         let mut bytes = 0;
         let fits = |row: &&GroupRow| {
             bytes += row.frame_bytes();
@@ -164,7 +217,7 @@ impl Shard {
         rows.truncate(fitting);
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
         session.fetches -= 1;
-        self.send(conn, &ServerFrame::Groups { request, more, rows }, cx);
+        self.send(conn, &ServerFrame::Groups { request, at, more, rows }, cx);
     }
 
     fn ask_failed(&mut self, conn: ConnId, kind: ClientKind, request: RequestId, code: ErrorCode, cx: &mut Turn<'_>) {

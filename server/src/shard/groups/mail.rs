@@ -152,7 +152,10 @@ pub enum GroupWish {
         width: u64,
     },
     /// What a list of groups shows of it.
-    Row,
+    Row {
+        /// Up to where the user has read it.
+        read: Seq,
+    },
 }
 
 /// What is told of a group.

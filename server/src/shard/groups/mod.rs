@@ -19,7 +19,7 @@ use storage::{GroupSnapshot, Query};
 
 pub use self::mail::{AskId, GroupMail, GroupSaid, GroupTold, GroupWish};
 pub(super) use self::{
-    asks::Asks,
+    asks::{Asks, GroupList},
     changes::Sent,
     following::Following,
     home::Group,

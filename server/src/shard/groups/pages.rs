@@ -2,8 +2,8 @@
 //! one, and what was before if the rules said so. Anybody else gets the answer that they get of a group that there is not.
 
 use proto_spec::{
-    Direction, ErrorCode, GroupEntry, GroupId, GroupRow, RequestId, Rules, Seq, UserId, digest,
-    limits::{MEMBERS_PAGE_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
+    Direction, ErrorCode, GroupEntry, GroupId, GroupRow, RequestId, Rules, Seq, Settings, UserId, digest,
+    limits::{MEMBERS_PAGE_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, UNREAD_MAX},
 };
 use storage::{GroupEntries, Query, Span, group::beside};
 
@@ -47,11 +47,7 @@ pub(in crate::shard) struct PageFetch {
 #[derive(Debug)]
 enum What {
     /// What this user may read by their row of this entry, and what exactly they asked for.
-    Page {
-        user: UserId,
-        since: Seq,
-        wish: GroupWish,
-    },
+    Page { user: UserId, since: Seq, wish: GroupWish },
     /// As a page, but its digests.
     Digests {
         user: UserId,
@@ -61,7 +57,10 @@ enum What {
         /// Up to where, through all parts of the log that the user may read.
         up_to: Seq,
     },
-    Row(Box<GroupRow>),
+    /// What a list shows; with a read mark: and how much stands above it.
+    Row { row: Box<GroupRow>, read: Option<Seq> },
+    /// As that: what stands at the mark, or comes next, is being looked for, to be taken from all that there is.
+    Unread { row: Box<GroupRow>, read: Seq },
 }
 
 /// Bytes of an entry's header in a page: its length (3), five varints of ten, the content's kind and length (4).
@@ -69,6 +68,12 @@ const ENTRY_HEADER_BYTES_MAX: usize = 64;
 
 fn wire_bytes(entry: &GroupEntry) -> usize {
     ENTRY_HEADER_BYTES_MAX + entry.content.parts().1.len()
+}
+
+/// How many messages the log had up to a mark, as the first entry says that is not before it. What stood between these two and is superseded
+/// counts as before the mark.
+fn up_to_mark(read: Seq) -> impl Fn(&GroupEntry) -> u64 {
+    move |entry| entry.messages - u64::from(entry.seq > read && entry.content.is_message())
 }
 
 impl PageFetch {
@@ -173,12 +178,18 @@ impl Shard {
                 };
                 self.answer_page(id, fetch, Some(first.previous()), cx);
             }
-            GroupWish::Row => self.row_asked(id, (core, ask), user, cx),
+            GroupWish::Row { read } => self.row_asked(id, (core, ask), (user, read), cx),
         }
     }
 
     /// What a list of groups shows of this one.
-    fn row_asked(&mut self, id: GroupId, (core, ask): (CoreAddress, AskId), user: UserId, cx: &mut Turn<'_>) {
+    fn row_asked(
+        &mut self,
+        id: GroupId,
+        (core, ask): (CoreAddress, AskId),
+        (user, read): (UserId, Seq),
+        cx: &mut Turn<'_>,
+    ) {
         let Some(group) = self.groups.resident(id) else { return };
         let (Some(row), Some(state)) = (group.book.roll.row(user), &group.book.state) else {
             return self.tell_asker(id, (core, ask), Err(ErrorCode::NoSuchGroup), cx);
@@ -196,12 +207,17 @@ impl Shard {
             name: if is_member { state.name.to_string() } else { String::new() },
             picture: if is_member { state.picture.to_string() } else { String::new() },
             last: None,
+            settings: Settings::default(),
+            read_up_to: Seq::ZERO,
+            unread: 0,
         };
+        // What was before they came is read, as it were.
+        let read = Some(read.max(first.previous())).filter(|read| is_member && *read < head);
         let first = first.max(Seq(head.0.saturating_sub(GROUP_LAST_SCAN - 1)));
         let fetch = PageFetch {
             core,
             ask,
-            what: What::Row(Box::new(told)),
+            what: What::Row { row: Box::new(told), read },
             first,
             last: head,
             direction: Direction::Backwards,
@@ -366,9 +382,61 @@ impl Shard {
                 digesting.add([], last);
                 GroupTold::Digests(digesting.finish(RequestId(0), at, last))
             }
-            What::Row(mut row) => {
+            What::Row { mut row, read } => {
+                if read.is_some() {
+                    row.unread = entries.last().map_or(0, |last| last.messages);
+                }
+                let place = read.unwrap_or_default();
+                let next = entries.iter().find(|entry| place >= first && entry.seq >= place).map(up_to_mark(place));
                 row.last = entries.into_iter().filter(|entry| entry.place().is_some()).max_by_key(GroupEntry::place);
                 row.last.iter_mut().for_each(|last| _ = shorten(&mut last.content));
+                match next {
+                    _ if place == Seq::ZERO || row.unread == 0 => {}
+                    Some(before) => row.unread = row.unread.saturating_sub(before),
+                    None => {
+                        let read = place;
+                        let fetch = PageFetch {
+                            core,
+                            ask,
+                            what: What::Unread { row, read },
+                            first: read,
+                            last: head,
+                            direction: Direction::Forwards,
+                            more,
+                            at,
+                            head,
+                            entries_max: GROUP_LAST_SCAN as usize,
+                            bytes_max: PAGE_BYTES_MAX,
+                            entries: Vec::new(),
+                        };
+                        return self.read_group(id, fetch, (read, head), cx);
+                    }
+                }
+                row.unread = row.unread.min(UNREAD_MAX + 1);
+                GroupTold::Row(row)
+            }
+            What::Unread { mut row, read } => {
+                if entries.is_empty() && !is_end {
+                    // All that was read has been superseded.
+                    let (what, first, rest) = (What::Unread { row, read }, last.next(), head);
+                    let fetch = PageFetch {
+                        core,
+                        ask,
+                        what,
+                        first,
+                        last: rest,
+                        direction,
+                        more,
+                        at,
+                        head,
+                        entries_max,
+                        bytes_max,
+                        entries,
+                    };
+                    return self.read_group(id, fetch, (first, rest), cx);
+                }
+                let before = entries.first().map_or(row.unread, up_to_mark(read));
+                row.unread = row.unread.saturating_sub(before).min(UNREAD_MAX + 1);
                 GroupTold::Row(row)
             }
         };

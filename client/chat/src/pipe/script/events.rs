@@ -106,7 +106,7 @@ impl Script {
             ClientEvent::GroupEntry { group, entry } => {
                 self.following.pushed(group, &entry).into_iter().map(Line::Group).collect()
             }
-            ClientEvent::Groups { fetch, more, rows } => self.on_groups(fetch, more, rows),
+            ClientEvent::Groups { fetch, at, more, rows } => self.on_groups(fetch, (at, more), rows),
             ClientEvent::Members { fetch, group, more, members, delivered, read, .. } => {
                 self.on_members(fetch, (group, more), members, (delivered, read))
             }

@@ -2,7 +2,7 @@
 
 use client::{
     Act, Client, Content, ConversationId, Direction, Entry, FetchError, FetchHandle, GROUP_ROWS_MAX, GroupId,
-    GroupPage, GroupRow, MEMBERS_PAGE_MAX, MemberInfo, Rules, SendError, UserId,
+    GroupPage, GroupRow, MEMBERS_PAGE_MAX, MemberInfo, Rules, SendError, Seq, UserId,
 };
 
 use super::{Said, Script, history::Older, sending::Sent};
@@ -107,9 +107,9 @@ impl Script {
         self.following.history(page).into_iter().map(Line::Group).collect()
     }
 
-    pub(super) fn on_groups(&mut self, fetch: FetchHandle, more: bool, rows: Vec<GroupRow>) -> Vec<Line> {
+    pub(super) fn on_groups(&mut self, fetch: FetchHandle, (at, more): (Seq, bool), rows: Vec<GroupRow>) -> Vec<Line> {
         self.answered(fetch);
-        self.following.rows(&rows);
+        self.following.rows(at, &rows);
         let mut lines = vec![Line::Group(GroupLine::Groups(rows.len()))];
         let last = rows.last().map(|row| row.group);
         lines.extend(rows.into_iter().map(|row| Line::Group(GroupLine::Row(row.into()))));
@@ -306,7 +306,7 @@ mod tests {
         assert!(script.is_answered());
         assert_eq!(script.say("/groups"), Said::Taken(Vec::new()));
         assert_eq!(
-            plain(script.on_event(ClientEvent::Groups { fetch: fetch(), more: false, rows: Vec::new() })),
+            plain(script.on_event(ClientEvent::Groups { fetch: fetch(), at: Seq(0), more: false, rows: Vec::new() })),
             ["groups 0"]
         );
         script.say("/to 8");

@@ -146,7 +146,7 @@ impl Model {
             }
             ClientEvent::GroupEntry { group, entry } => self.on_group_entry(group, &entry),
             ClientEvent::GroupPage { fetch, direction, page } => self.on_group_page(fetch, direction, &page),
-            ClientEvent::Groups { fetch, more, rows } => self.on_groups(fetch, more, &rows, effects),
+            ClientEvent::Groups { fetch, at, more, rows } => self.on_groups(fetch, (at, more), &rows, effects),
             ClientEvent::Members { fetch, group, more, members, delivered, read, .. } => {
                 self.on_members(fetch, (group, more), &members, (delivered, read), effects);
             }

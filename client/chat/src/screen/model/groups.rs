@@ -2,7 +2,7 @@
 
 use client::{
     Act, Content, ConversationId, Direction, Entry, ErrorCode, Event, FetchHandle, Group, GroupEntry, GroupId,
-    GroupPage, GroupRow, MemberInfo, Role, Rules, SendHandle, Seq, Settings, Standing, UserId,
+    GroupPage, GroupRow, MemberInfo, Role, Rules, SendHandle, Seq, Settings, Standing, UNREAD_MAX, UserId,
 };
 
 use super::Model;
@@ -171,8 +171,14 @@ impl Model {
         self.filling = None;
     }
 
-    pub(super) fn on_groups(&mut self, fetch: FetchHandle, more: bool, rows: &[GroupRow], effects: &mut Vec<Effect>) {
-        self.groups.rows(rows);
+    pub(super) fn on_groups(
+        &mut self,
+        fetch: FetchHandle,
+        (at, more): (Seq, bool),
+        rows: &[GroupRow],
+        effects: &mut Vec<Effect>,
+    ) {
+        self.groups.rows(at, rows);
         if self.asked.take_if(|asked| *asked == fetch).is_none() {
             return;
         }
@@ -183,7 +189,12 @@ impl Model {
                 Standing::Member => row.role.name(),
                 other => other.name(),
             };
-            text += &format!("{id:<23}{is:<9}{}\n", tame(&row.name));
+            let unread = match self.groups.unread(row.group) {
+                None | Some(0) => String::new(),
+                Some(many) if many > UNREAD_MAX => format!(" ({UNREAD_MAX}+ unread)"),
+                Some(few) => format!(" ({few} unread)"),
+            };
+            text += &format!("{id:<23}{is:<9}{}{unread}\n", tame(&row.name));
         }
         match rows.last().filter(|_| more) {
             Some(last) => effects.push(Effect::Groups(last.group)),

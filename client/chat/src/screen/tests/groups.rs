@@ -245,8 +245,11 @@ fn a_group_that_is_opened_by_its_number_is_asked_for_its_name() {
         name: "The sea".to_owned(),
         picture: String::new(),
         last: None,
+        settings: Settings::default(),
+        read_up_to: Seq(0),
+        unread: 0,
     };
-    person.event(ClientEvent::Groups { fetch, more: true, rows: vec![row] });
+    person.event(ClientEvent::Groups { fetch, at: Seq(0), more: true, rows: vec![row] });
     person.shows("To #42 The sea");
     person.shows("Nothing here yet.");
     person.send("/to 8");
@@ -292,12 +295,15 @@ fn groups_and_members_are_listed_to_their_end() {
         name: name.to_owned(),
         picture: String::new(),
         last: None,
+        settings: Settings::default(),
+        read_up_to: Seq(0),
+        unread: 0,
     };
     let rows = vec![row(3, Standing::Removed, Role::Member, "")];
-    let effects = person.event(ClientEvent::Groups { fetch, more: true, rows });
+    let effects = person.event(ClientEvent::Groups { fetch, at: Seq(0), more: true, rows });
     let fetch = asks(&mut person, Effect::Groups(GroupId(3)), effects);
     let rows = vec![row(42, Standing::Member, Role::Owner, "The\u{1b}[2J sea")];
-    person.event(ClientEvent::Groups { fetch, more: false, rows });
+    person.event(ClientEvent::Groups { fetch, at: Seq(0), more: false, rows });
     person.shows("#3                     removed");
     person.shows("#42                    owner    The\\u{1b}[2J sea");
     person.shows("/to #ID     open one");
