@@ -6,14 +6,12 @@
 
 use std::collections::HashMap;
 
-use proto_spec::{
-    Body, Content, ErrorCode, Event, MessageName, Reaction, Reply, Seq, Settings, UserId, limits::TEXT_BYTES_MAX,
-};
+use proto_spec::{Body, Content, ErrorCode, Event, MessageName, Reaction, Seq, Settings, UserId};
 
 use super::{
     Answered, Change, Digest, Ledger, StreamId, Written,
     kept::{Excuse, Kept, Side},
-    text::{BESIDE_BYTES, QUOTE_BYTES, beginning, edit_text, fingerprint},
+    text::{answer, edit_text, fingerprint},
 };
 use crate::{draw::Draw, limits::KEPT_MAX};
 
@@ -116,10 +114,9 @@ impl Ledger {
             edit_text(&mut text, number);
         }
         let Some(answers) = &written.answers else { return Content::text(&text) };
-        let mut quote = String::new();
-        self.write_text(answers.stream, answers.index, answers.text, &mut quote);
-        let text = beginning(&text, TEXT_BYTES_MAX - BESIDE_BYTES);
-        Content::reply(&Reply { to: answers.name, quote: beginning(&quote, QUOTE_BYTES), text })
+        let mut answered = String::new();
+        self.write_text(answers.stream, answers.index, answers.text, &mut answered);
+        answer(answers.name, &answered, &text)
     }
 
     /// To whom a change goes that this side has said.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use proto_spec::{Body, Content, MessageName, limits::TEXT_BYTES_MAX};
+use proto_spec::{Body, Content, MessageName, Reply, limits::TEXT_BYTES_MAX};
 
 use super::StreamId;
 use crate::draw::mix;
@@ -84,6 +84,13 @@ pub const QUOTE_BYTES: usize = 40;
 pub fn beginning(text: &str, bytes: usize) -> &str {
     let end = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     &text[..end.unwrap_or_default()]
+}
+
+/// A text that answers a message, of which it quotes the beginning.
+#[must_use]
+pub fn answer(to: MessageName, answered: &str, text: &str) -> Content {
+    let text = beginning(text, TEXT_BYTES_MAX - BESIDE_BYTES);
+    Content::reply(&Reply { to, quote: beginning(answered, QUOTE_BYTES), text })
 }
 
 /// Makes a text that of its edit `number`.

@@ -3,7 +3,7 @@ use proto_spec::{
 };
 
 use super::*;
-use crate::verify::{Crew, HistoryCheck, ListCheck, Text};
+use crate::verify::{Crew, HistoryCheck, ListCheck, Text, text::QUOTE_BYTES};
 
 const A: UserId = UserId(7);
 const B: UserId = UserId(8);
