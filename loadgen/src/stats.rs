@@ -39,6 +39,8 @@ counts! {
     Copied = "messages copied",
     /// Messages to groups that were accepted for the first time.
     GroupAccepted = "group messages accepted",
+    /// Edits, messages taken back and reactions in groups that were accepted for the first time.
+    GroupChanged = "group changes accepted",
     /// What was done to groups: creations, members who come and go.
     Acts = "acts accepted",
     /// Entries of groups that came to members, by push or by page.

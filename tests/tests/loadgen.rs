@@ -209,17 +209,31 @@ fn a_day_with_groups_is_verified_on_all_devices_of_all_members() {
     let report = verified(
         "mix --users 40 --rate 600 --seconds 3 --leaves 1 --watching 0 --groups 6 --group-members 12 --group-share 50 --lanes 2 --seed 7",
     );
-    for what in ["messages copied", "connections cut", "pointers to groups", "of them, fetched", "changes accepted"] {
+    let counts = ["messages copied", "connections cut", "pointers to groups", "of them, fetched"];
+    for what in counts.into_iter().chain(["changes accepted", "group changes accepted"]) {
         assert!(count(&report, what) > 0, "no {what}: {report:#}");
     }
     let (people, groups) = (count(&report, "messages accepted"), count(&report, "group messages accepted"));
-    // Of a hundred acts 67 are messages without answers, half of them to groups, and five answer people.
-    assert!(groups > 400 && people > groups && people * 3 < groups * 5, "{people} and {groups}");
+    // Half of the messages, and of the answers, are to groups.
+    assert!(groups > 400 && people * 2 < groups * 3 && groups * 2 < people * 3, "{people} and {groups}");
     // Everybody is added but who created the group; and some members have several devices.
     assert_eq!(count(&report, "acts accepted"), 6 * 12, "{report:#}");
     assert!(count(&report, "group logs checked") > 6 * 12 && count(&report, "histories checked") == 40, "{report:#}");
     assert_eq!((&report["parameters"]["groups"], &report["parameters"]["members of each"]), (&6.into(), &12.into()));
     assert!(report["latency_us"]["group send to the last member"]["p99"].is_u64(), "{report:#}");
+}
+
+#[test]
+fn what_members_change_and_answer_in_groups_is_verified_on_all_their_devices() {
+    let report = verified(
+        "mix --users 12 --rate 500 --seconds 3 --leaves 1 --reads 5 --replies 10 --reactions 20 --edits 10 --unsends 4 --watching 0 \
+         --groups 2 --group-members 8 --group-share 100 --seed 7",
+    );
+    // Of a hundred acts 34 change a message of a group, if there is one. Nothing is between two.
+    assert!(count(&report, "group changes accepted") > 200, "{report:#}");
+    assert_eq!((count(&report, "messages accepted"), count(&report, "changes accepted")), (0, 0));
+    assert!(count(&report, "group logs checked") >= 2 * 8, "{report:#}");
+    assert_eq!(report["parameters"]["in groups, % of messages and changes"], 100);
 }
 
 #[test]
@@ -247,12 +261,20 @@ fn changes_that_come_too_late_are_counted_and_no_fault() {
     let mut installation = installation();
     (installation.config.limits.edit_within_s, installation.config.limits.unsend_within_s) = (1, 1);
     let server = installation.start();
-    let arguments = "mix --users 8 --rate 300 --seconds 4 --leaves 0 --edits 20 --unsends 5 --deletes 3 --seed 7";
-    let output = loadgen(&installation, arguments).output().unwrap();
-    let report = report(&output);
-    assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
+    let run = |arguments: &str| {
+        let arguments =
+            format!("mix --users 8 --rate 300 --seconds 4 --leaves 0 --edits 20 --unsends 5 --deletes 3 {arguments}");
+        let output = loadgen(&installation, &arguments).output().unwrap();
+        let report = report(&output);
+        assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
+        report
+    };
+    let report = run("--seed 7");
     assert!(count(&report, "changes refused for good") > 10, "{report:#}");
     assert!(count(&report, "changes accepted") > 10, "{report:#}");
+    let report = run("--groups 1 --group-members 8 --group-share 100 --seed 8");
+    assert!(count(&report, "group sends refused") > 10, "{report:#}");
+    assert!(count(&report, "group changes accepted") > 10, "{report:#}");
     server.stop();
 }
 
@@ -347,10 +369,25 @@ fn a_trace_is_told_whole_to_its_groups_though_the_server_is_killed() {
     let folder = tempfile::tempdir().expect("there is room for a trace");
     let file = folder.path().join("groups.trace");
     std::fs::write(&file, trace_of_groups(3 + kills)).expect("a trace can be written");
-    let report = killed(kills, &format!("replay {} --lanes 2", file.display()));
+    let shares = "--replies 10 --reactions 15 --edits 10 --unsends 3";
+    let report = killed(kills, &format!("replay {} --lanes 2 {shares}", file.display()));
     assert_eq!(of_trace(&report), (count(&report, "messages accepted"), count(&report, "group messages accepted")));
     assert_eq!((count(&report, "group logs checked"), report["lanes"].as_u64()), (27, Some(2)), "{report:#}");
-    assert!(count(&report, "of them, fetched") > 0, "{report:#}");
+    assert!(count(&report, "of them, fetched") > 0 && count(&report, "group changes accepted") > 10, "{report:#}");
+}
+
+#[test]
+fn people_of_a_trace_do_in_groups_what_was_asked_for() {
+    let folder = tempfile::tempdir().expect("there is room for a trace");
+    let file = folder.path().join("groups.trace");
+    std::fs::write(&file, trace_of_groups(4)).expect("a trace can be written");
+    let shares = "--replies 20 --reactions 15 --edits 10 --unsends 5 --deletes 2 --leaves 1";
+    let report = verified(&format!("replay {} --lanes 2 {shares} --seed 7", file.display()));
+    assert_eq!(of_trace(&report), (count(&report, "messages accepted"), count(&report, "group messages accepted")));
+    for what in ["changes accepted", "group changes accepted"] {
+        assert!(count(&report, what) > 10, "{what}: {report:#}");
+    }
+    assert_eq!(count(&report, "group logs checked"), 27, "{report:#}");
 }
 
 #[test]
@@ -470,11 +507,14 @@ fn a_day_with_groups_is_whole_though_the_server_is_killed() {
     let kills = number_of("RINGPOST_KILLS").unwrap_or(2);
     let seconds = 2 + kills;
     let arguments = format!(
-        "mix --users 30 --rate 500 --seconds {seconds} --leaves 2 --edits 5 --watching 0 --groups 4 --group-members 15 --group-share 60"
+        "mix --users 30 --rate 500 --seconds {seconds} --leaves 2 --replies 8 --reactions 15 --edits 10 --unsends 3 --watching 0 --groups 4 --group-members 15 --group-share 60"
     );
     // The groups are made by 60 sends.
     let report = killed_after(70, kills, &arguments);
+    let counts = ["group messages accepted", "group changes accepted", "of them, fetched", "group logs checked"];
+    println!("{kills} kills: {:?}", counts.map(|what| (what, count(&report, what))));
     assert!(count(&report, "group messages accepted") > 100, "{report:#}");
+    assert!(count(&report, "group changes accepted") > 50, "{report:#}");
     assert!(count(&report, "of them, fetched") > 0 && count(&report, "group logs checked") > 4 * 15, "{report:#}");
 }
 

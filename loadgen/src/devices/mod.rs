@@ -33,7 +33,7 @@ use crate::{
     token::Mint,
     verify::{
         Change, Crew, Digest, KeptId, Ledger, SharedLedger, StreamId, Written,
-        groups::{GroupFetch, Said},
+        groups::{GroupFetch, Said, SentId},
         presence::Left,
     },
 };
@@ -291,7 +291,7 @@ impl Devices {
         let mut ledger = self.ledger.lock();
         let (sent, waiting) = (ledger.groups.send(seat, group, said, intended_us, era), ledger.groups.waiting());
         drop(ledger);
-        if matches!(said, Said::Message(_)) {
+        if said.is_message() {
             let late_us = self.now_us.saturating_sub(intended_us);
             self.stats.record(Measure::Late, late_us);
         }
@@ -324,6 +324,15 @@ impl Devices {
         let Some((side, which)) = self.ledger.lock().change(kept, seat, change) else { return false };
         self.turn(slot, |session, turn| session.push(turn, Pending::Change { kept, side, which }));
         true
+    }
+
+    /// Says something about a message of a group; false if the device can not.
+    pub fn change_in_group(&mut self, slot: u32, group: u32, message: SentId, change: Change) -> bool {
+        let said = self.ledger.lock().groups.change(self.seat(slot), message, change);
+        if let Some(said) = said {
+            self.send_to_group(slot, group, said, self.now_us);
+        }
+        said.is_some()
     }
 
     /// Deletes a message that is kept for the user of the device; false if the device can not.

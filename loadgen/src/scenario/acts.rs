@@ -1,5 +1,7 @@
-//! What people do beside writing: they read, edit, take back, react, delete, look at their list, and go away for a while. Only messages that
-//! the ledger keeps are changed, by somebody of their conversation who is there.
+//! What people do beside writing: they read, edit, take back, react, delete, look at their list, and go away for a while. Between two only
+//! messages that the ledger keeps are changed, in a group some of the newest, by somebody of their conversation who is there.
+
+use std::ops::Range;
 
 use proto_spec::{Direction, Event, Seq, Settings, UserId};
 
@@ -8,7 +10,7 @@ use crate::{
     draw::Draw,
     limits::LIST_ROWS,
     session::{Ask, Fetch, Happened, SETTINGS},
-    verify::{Change, KeptId},
+    verify::{Change, KeptId, groups::SentId},
 };
 
 /// Mean time that a device stays away, in microseconds.
@@ -76,6 +78,16 @@ pub(super) enum Act {
     Delete,
     List,
     Set,
+}
+
+impl Act {
+    /// Whether it says something about a message, to all of its conversation.
+    pub(super) const fn is_change(self) -> bool {
+        match self {
+            Self::React | Self::Edit | Self::Unsend => true,
+            Self::Write | Self::Reply | Self::Read | Self::Leave | Self::Delete | Self::List | Self::Set => false,
+        }
+    }
 }
 
 /// How many of 100 acts are what; the rest are messages.
@@ -219,11 +231,12 @@ impl People {
                 devices.set(slot, peer, Settings::from_bits(bits));
             }
             Act::Leave => self.go_away(devices, slot),
-            Act::Edit => self.change(devices, Who::Author, Change::Edit),
-            Act::Unsend => self.change(devices, Who::Author, Change::Unsend),
-            Act::React => {
-                let reaction = REACTIONS[self.draw.below(REACTIONS.len() as u64) as usize];
-                self.change(devices, Who::Anybody, Change::React(reaction));
+            Act::Edit | Act::Unsend | Act::React => {
+                if let Some((who, change)) = self.change_of(act)
+                    && let Some((kept, slot, _)) = self.kept(devices, who)
+                {
+                    devices.change(slot, kept, change);
+                }
             }
             Act::Delete => {
                 if let Some((kept, slot, other)) = self.kept(devices, Who::Anybody) {
@@ -235,10 +248,49 @@ impl People {
         }
     }
 
-    fn change(&mut self, devices: &mut Devices, who: Who, change: Change) {
-        if let Some((kept, slot, _)) = self.kept(devices, who) {
-            devices.change(slot, kept, change);
+    /// What an act says about a message, if it does, and whose message that must be.
+    fn change_of(&mut self, act: Act) -> Option<(Who, Change)> {
+        match act {
+            Act::Edit => Some((Who::Author, Change::Edit)),
+            Act::Unsend => Some((Who::Author, Change::Unsend)),
+            Act::React => {
+                let reaction = REACTIONS[self.draw.below(REACTIONS.len() as u64) as usize];
+                Some((Who::Anybody, Change::React(reaction)))
+            }
+            Act::Write | Act::Reply | Act::Read | Act::Leave | Act::Delete | Act::List | Act::Set => None,
         }
+    }
+
+    /// Somebody says something about a message of a group. Who reacts is the user of this device, a member; who edits or takes back is an
+    /// author who is in the lane.
+    pub(super) fn change_in_group(&mut self, devices: &mut Devices, act: Act, slot: u32, group: u32) {
+        let Some((who, change)) = self.change_of(act) else { return };
+        for _ in 0..ASKED_MAX {
+            let ledger = devices.ledger();
+            let Some(message) = ledger.groups.some_message(group, &mut self.draw) else { continue };
+            let seat = match who {
+                Who::Author => self.some_device(ledger.crew().devices(ledger.groups.author(message))),
+                Who::Anybody => devices.seat(slot),
+            };
+            drop(ledger);
+            if let Some(slot) = devices.slot(seat).filter(|slot| devices.is_ready(*slot))
+                && devices.change_in_group(slot, group, message, change)
+            {
+                return;
+            }
+        }
+    }
+
+    /// A message of a group that a device has and may answer.
+    pub(super) fn answerable_in_group(&mut self, devices: &Devices, slot: u32, group: u32) -> Option<SentId> {
+        let (ledger, seat) = (devices.ledger(), devices.seat(slot));
+        let mut some = || ledger.groups.some_message(group, &mut self.draw);
+        (0..ASKED_MAX).filter_map(|_| some()).find(|message| ledger.groups.has_message(seat, *message))
+    }
+
+    /// One of somebody's devices, which sit there.
+    fn some_device(&mut self, seats: Range<u32>) -> u32 {
+        seats.start + self.draw.below(u64::from(seats.end - seats.start)) as u32
     }
 
     /// A message to answer: the device that does it, and the seat of whom it answers.
@@ -255,8 +307,7 @@ impl People {
             let is_author = who == Who::Author || self.draw.below(2) == 0;
             let (actor, other) =
                 if is_author { (parties.author, parties.other) } else { (parties.other, parties.author) };
-            let all = ledger.crew().devices(actor);
-            let seat = all.start + self.draw.below(u64::from(all.end - all.start)) as u32;
+            let seat = self.some_device(ledger.crew().devices(actor));
             if let Some(slot) = devices.slot(seat).filter(|slot| devices.is_ready(*slot)) {
                 return Some((kept, slot, other));
             }

@@ -1,6 +1,7 @@
 //! A day in small. People with one to three devices write to their contacts, mostly to the same few; open chats and read; answer, edit, react
 //! and delete; leave and come back, with a word or without; and some watch who is there (`glances`). An open loop at a rate of acts, at random
-//! moments, of which most are messages. If there are to be groups, their members write there too, and each device must have all of it.
+//! moments, of which most are messages. If there are to be groups, their members write, answer, edit, react and take back there too,
+//! and each device must have all of it.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -65,7 +66,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PEOPLE", default_value_t = 20, requires = "groups", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     group_members: u64,
 
-    /// Of 100 messages that are no answers, how many go to a group, if there are groups
+    /// Of 100 messages, answers and changes, how many are in a group, if there are groups
     #[arg(long, value_name = "PERCENT", default_value_t = 20, requires = "groups", value_parser = clap::value_parser!(u64).range(..=100))]
     group_share: u64,
 
@@ -154,7 +155,7 @@ impl Arguments {
         if groups > 0 {
             parameters.push(("groups", groups.to_string()));
             parameters.push(("members of each", self.group_members.to_string()));
-            parameters.push(("to groups, % of the messages", self.group_share.to_string()));
+            parameters.push(("in groups, % of messages and changes", self.group_share.to_string()));
         }
         let mut notes = Vec::new();
         if lanes > 1 {
@@ -204,7 +205,7 @@ struct Mix {
     /// What is done about who is there, if anything.
     glances: Option<Glances>,
     circles: Vec<Circle>,
-    /// Of 100 messages, how many go to one of them.
+    /// Of 100 things that can be done in a group, how many are.
     group_share: u64,
     /// What makes them was sent.
     is_founded: bool,
@@ -239,20 +240,23 @@ impl Mix {
         Text::Made(bytes.clamp(LABEL_BYTES, TEXT_BYTES_MAX - BESIDE_BYTES) as u32)
     }
 
-    /// Whether the next message goes to a group. Without groups nothing is drawn.
-    fn is_for_group(&mut self) -> bool {
-        !self.circles.is_empty() && self.draw.below(100) < self.group_share
+    /// Whether what is done next is done in a group, if it can be done there. Without groups nothing is drawn.
+    fn is_for_group(&mut self, act: Act) -> bool {
+        let can_be = matches!(act, Act::Write | Act::Reply) || act.is_change();
+        can_be && is_in_group(&self.circles, self.group_share, &mut self.draw)
     }
 
-    /// Somebody who is there writes to a group; the first of both do so more often.
-    fn write_to_group(&mut self, devices: &mut Devices, intended_us: u64) {
-        let at = self.draw.rank(self.circles.len() as u64) as usize;
-        let Circle { place, members, .. } = &self.circles[at];
-        let (place, author) = (*place, somebody_of(members, devices, &mut self.draw));
-        if let Some(slot) = author {
-            let said = Said::Message(self.text());
-            devices.send_to_group(slot, place, said, intended_us);
+    /// Somebody who is there does something in a group.
+    fn act_in_group(&mut self, devices: &mut Devices, act: Act, intended_us: u64) {
+        let Some((slot, circle)) = some_member(&self.circles, devices, &mut self.draw) else { return };
+        let group = circle.place;
+        if act.is_change() {
+            return self.people.change_in_group(devices, act, slot, group);
         }
+        let text = self.text();
+        let answered = (act == Act::Reply).then(|| self.people.answerable_in_group(devices, slot, group)).flatten();
+        let said = answered.map_or(Said::Message(text), |message| Said::Reply(text, message));
+        devices.send_to_group(slot, group, said, intended_us);
     }
 
     /// A message that answers another one; to somebody else if there is none.
@@ -269,6 +273,17 @@ impl Mix {
             }
         }
     }
+}
+
+/// Of 100 things that can be done in a group, so many are.
+fn is_in_group(circles: &[Circle], share: u64, draw: &mut Draw) -> bool {
+    !circles.is_empty() && draw.below(100) < share
+}
+
+/// A device that is there of a member of a group, and that group; the first of both are chosen more often.
+fn some_member<'a>(circles: &'a [Circle], devices: &Devices, draw: &mut Draw) -> Option<(u32, &'a Circle)> {
+    let circle = &circles[draw.rank(circles.len() as u64) as usize];
+    somebody_of(&circle.members, devices, draw).map(|slot| (slot, circle))
 }
 
 /// A device that is there, of one of these people, each given by the slot of the first device; those in front are chosen more often.
@@ -327,7 +342,7 @@ impl Script for Mix {
         while let Some(intended_us) = self.schedule.as_mut().and_then(|schedule| schedule.due(now_us)) {
             let Some(slot) = self.somebody(devices) else { continue };
             match self.acts.draw(&mut self.draw) {
-                Act::Write if self.is_for_group() => self.write_to_group(devices, intended_us),
+                act if self.is_for_group(act) => self.act_in_group(devices, act, intended_us),
                 Act::Write => {
                     let to = self.contact(devices, slot);
                     self.write(devices, slot, to, intended_us, None);

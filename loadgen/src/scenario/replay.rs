@@ -43,7 +43,7 @@ The trace, a message a line, by time, with tabs between:
   45       bob   #friends  Lunch at twelve?
 Users are made from the names, in the order in which they appear. A `to` that begins with `#` is a group: whoever writes to it first in
 the trace creates it before the load, and everybody who ever writes to it is a member from then on, and nobody else. What people do
-between the messages (--edits 5 and its like) they do to messages between two, and an answer is to one of these.";
+between the messages (--edits 5 and its like) is in a group, where it can be, when the message before it was.";
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = FORMAT)]
@@ -304,13 +304,18 @@ impl Replay {
                 devices.send(stream, at_us, Written { text: Text::Line(line), answers });
             }
             To::Group(group) => {
-                let said = Said::Message(Text::Line(line));
-                devices.send_to_group(from - self.first, self.groups.place(group), said, at_us);
+                let (slot, place, text) = (from - self.first, self.groups.place(group), Text::Line(line));
+                let bytes = devices.ledger().line_bytes(line);
+                let is_answer = self.acts.is_answer(&mut self.draw) && bytes <= TEXT_BYTES_MAX - BESIDE_BYTES;
+                let answered = is_answer.then(|| self.people.answerable_in_group(devices, slot, place)).flatten();
+                let said = answered.map_or(Said::Message(text), |message| Said::Reply(text, message));
+                devices.send_to_group(slot, place, said, at_us);
             }
         }
     }
 
-    /// What people do between two messages, if it is with somebody: whom they wrote to, or somebody of the group.
+    /// What people do between two messages. What changes a message is in the group, if the message before was; what else is with somebody
+    /// is with whom they wrote to, or with somebody of the group.
     fn do_something_else(&mut self, devices: &mut Devices, (from, to): (u32, To)) {
         while self.draw.below(100) < self.acts.others() {
             let act = self.acts.draw_other(&mut self.draw);
@@ -322,8 +327,12 @@ impl Replay {
                     members[self.draw.below(members.len() as u64) as usize]
                 }
             };
-            if devices.is_ready(slot) {
-                self.people.act(devices, act, slot, peer);
+            match to {
+                To::Group(group) if act.is_change() => {
+                    self.people.change_in_group(devices, act, slot, self.groups.place(group));
+                }
+                To::User(_) | To::Group(_) if devices.is_ready(slot) => self.people.act(devices, act, slot, peer),
+                To::User(_) | To::Group(_) => {}
             }
         }
     }

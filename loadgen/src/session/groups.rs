@@ -5,7 +5,7 @@ use proto_spec::{ClientFrame, GroupEntry, GroupId, GroupPage, GroupRow, RequestI
 use super::{Ask, Happened, Phase, Session, Turn, Wake};
 use crate::{
     stats::{Count, Measure},
-    verify::groups::{Arrival, Came, Pointer, SentId},
+    verify::groups::{Arrival, Came, Pointer, Said, SentId},
 };
 
 /// A message or an act was accepted.
@@ -13,11 +13,13 @@ pub(super) fn accepted(turn: &mut Turn<'_>, sent: SentId, seq: Seq) {
     let taken = turn.ledger.groups.accepted(sent, seq);
     turn.ledger.groups.take_arrivals().into_iter().for_each(|arrival| record(turn, arrival));
     let Some(taken) = taken else { return };
-    if taken.is_message {
-        turn.stats[Count::GroupAccepted] += 1;
-        turn.stats.record(Measure::GroupAccepted, turn.now_us.saturating_sub(taken.intended_us));
-    } else {
-        turn.stats[Count::Acts] += 1;
+    match taken.said {
+        Said::Message(_) | Said::Reply(..) => {
+            turn.stats[Count::GroupAccepted] += 1;
+            turn.stats.record(Measure::GroupAccepted, turn.now_us.saturating_sub(taken.intended_us));
+        }
+        Said::Change(..) => turn.stats[Count::GroupChanged] += 1,
+        Said::Create | Said::Add(_) | Said::Remove(_) => turn.stats[Count::Acts] += 1,
     }
 }
 

@@ -83,7 +83,7 @@ impl Session {
             }
             Event::GroupRefused { group, origin, code } => {
                 turn.stats[Count::GroupRefused] += 1;
-                turn.ledger.groups.refused(turn.seat, *group, *origin, *code);
+                turn.ledger.groups.refused(turn.seat, *group, *origin, *code, turn.now_us);
             }
             Event::Delivered { .. }
             | Event::Devices { .. }

@@ -11,7 +11,7 @@ use proto_spec::{Content, ContentKind, ErrorCode, MessageName, Seq, UserId};
 use super::{Digest, StreamId, Written, text::fingerprint};
 
 /// Changes of one message: more would be no test of anything else, and a byte counts them.
-const CHANGES_MAX: usize = 8;
+pub(super) const CHANGES_MAX: usize = 8;
 
 /// What somebody does to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -409,7 +409,7 @@ impl Ledger {
     /// Names what never arrived or was never answered. For the end of a run.
     pub fn check_finished(&mut self) {
         let mut faults = std::mem::take(&mut self.faults);
-        faults.append(self.groups.check_finished());
+        faults.append(self.groups.check_finished(self.within_s));
         self.keep.what_is_missing().chain(self.marks.what_is_missing()).for_each(|words| faults.add(words));
         for stream in self.streams.iter().filter(|stream| !stream.flights.is_empty()) {
             let sender = self.crew.member(stream.from);

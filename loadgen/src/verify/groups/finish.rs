@@ -1,11 +1,15 @@
 //! What must be true of groups in the end: each send is an entry or was rightly refused, each entry is of somebody who was a member there,
-//! and each member has what was theirs to have, and nothing else. Pure.
+//! and each member has what was theirs to have and was not superseded, and nothing else. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proto_spec::{ErrorCode, GroupPage, Seq, Standing, UserId};
 
-use super::{Faults, Groups, Outcome, Ranges, Said, Sent, SentId, Spread, View, log::Log};
+use super::{
+    Faults, Groups, Outcome, Ranges, Said, Sent, SentId, Spread, View,
+    log::{Does, Log, Shows},
+};
+use crate::verify::Change;
 
 /// When somebody was a member: from the entry that let them in to the one that ended it.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +34,17 @@ impl Times {
     }
 }
 
+/// What follows from all entries of a log that anybody was told of.
+#[derive(Debug)]
+struct Told {
+    times: HashMap<UserId, Times>,
+    shows: Shows,
+    /// Seqs that later entries have superseded.
+    gone: BTreeSet<u64>,
+    /// Those of them of which nobody was told.
+    unseen: BTreeMap<u64, SentId>,
+}
+
 impl Groups {
     /// When the connected devices of members had each message that any of them had; each message once.
     pub fn take_spreads(&mut self) -> Vec<Spread> {
@@ -44,7 +59,8 @@ impl Groups {
         spreads.collect()
     }
 
-    /// Compares what a seat reads of a group, from its first entry to its last, with what it was told; the pages of one reading.
+    /// Compares what a seat reads of a group, from its first entry to its last, with what it was told and nothing has superseded; the pages
+    /// of one reading, when everything has come.
     pub fn check_read(&mut self, seat: u32, pages: &[GroupPage]) {
         let Some(id) = pages.first().map(|page| page.group) else { return };
         let Some((group, view)) = self.find(seat, id) else { return };
@@ -54,20 +70,27 @@ impl Groups {
             read.insert(entry.seq.0);
         }
         let View { seen, user, .. } = &self.views[view as usize];
-        if read != *seen {
+        let log = &self.logs[group as usize];
+        let mut left = seen.clone();
+        let superseded = log.entries().filter(|(_, known)| known.is_some_and(|known| known.is_superseded));
+        superseded.for_each(|(seq, _)| left.remove(seq));
+        if read != left {
             let words =
-                format!("has entries {:?} in its pages, and came to user {user} as {:?}", read.all(), seen.all());
+                format!("has entries {:?} in its pages, and came to user {user} as {:?}", read.all(), left.all());
             self.faults.add(format!("group {id} {words}"));
         }
     }
 
-    /// Names what is missing and what should not be. For the end of a run.
-    pub fn check_finished(&mut self) -> Faults {
+    /// Names what is missing and what should not be. For the end of a run, whose messages could be edited and taken back so many seconds.
+    pub fn check_finished(&mut self, within_s: [u64; 2]) -> Faults {
         let mut faults = self.take_faults();
+        let all: Vec<Told> = (0..).zip(&self.logs).map(|(at, log)| self.all_told(at, log, &mut faults)).collect();
+        let is_unseen = |id: SentId| all.iter().any(|told| told.unseen.values().any(|unseen| *unseen == id));
         for (id, sent) in (0..).map(SentId).zip(&self.sends) {
             let Sent { group, seat, said, origin, .. } = *sent;
             let what = match (sent.is_accepted, sent.outcome) {
                 (true, Outcome::Numbered(_) | Outcome::Refused(_)) => continue,
+                (true, Outcome::Waiting) if is_unseen(id) => continue,
                 (false, Outcome::Numbered(seq)) => format!("is entry {seq}, but was never answered"),
                 (false, _) => "was never answered".to_owned(),
                 (true, Outcome::Waiting) => format!("was accepted as {origin}, and is neither in the log nor refused"),
@@ -77,28 +100,37 @@ impl Groups {
         for ((author, origin), early) in &self.early {
             faults.add(format!("seq {origin} of user {author} is {early:?}, and was never accepted"));
         }
-        for (at, log) in (0..).zip(&self.logs) {
-            let times = times(log, &mut faults);
-            self.check_refusals(at, log, &times, &mut faults);
-            self.check_views(log, &times, &mut faults);
+        for ((at, log), told) in (0..).zip(&self.logs).zip(&all) {
+            self.check_refusals(at, log, (told, within_s), &mut faults);
+            self.check_views(log, told, &mut faults);
         }
         faults
     }
 
-    fn check_views(&self, log: &Log, times: &HashMap<UserId, Times>, faults: &mut Faults) {
+    /// What a log says. Says what is wrong with it by itself.
+    fn all_told(&self, group: u32, log: &Log, faults: &mut Faults) -> Told {
+        let (mut shows, mut gone) = (Shows::default(), BTreeSet::new());
+        for (seq, known) in log.entries().filter_map(|(seq, known)| Some((seq, known?))) {
+            match shows.take(seq, known) {
+                Ok(superseded) => gone.extend(superseded),
+                Err(words) => faults.add(format!("entry {seq} of group {} {words}", log.id)),
+            }
+        }
+        let unseen = self.unseen(group, log, &shows);
+        gone.extend(unseen.keys());
+        Told { times: times(log, &unseen, faults), shows, gone, unseen }
+    }
+
+    fn check_views(&self, log: &Log, told: &Told, faults: &mut Faults) {
         for (user, views) in &log.views {
-            let times = times.get(user).cloned().unwrap_or_default();
-            let mut wanted = Ranges::default();
-            times.spans.iter().for_each(|(first, last)| wanted.push(*first, last.unwrap_or(log.head())));
-            // Spans that touch are one range of what came.
-            let wanted =
-                wanted.all().iter().flat_map(|(first, last)| *first..=*last).fold(Ranges::default(), |mut all, seq| {
-                    all.insert(seq);
-                    all
-                });
+            let times = told.times.get(user).cloned().unwrap_or_default();
+            let mut theirs = Ranges::default();
+            times.spans.iter().for_each(|(first, last)| theirs.fill(*first, last.unwrap_or(log.head())));
             let standing = if times.is_member() { Standing::Member } else { times.ended };
             let first = times.spans.last().map_or(0, |(first, _)| *first);
             for view in views.iter().map(|view| &self.views[*view as usize]) {
+                let mut wanted = theirs.clone();
+                told.gone.iter().filter(|seq| !view.seen.has(**seq)).for_each(|seq| wanted.remove(*seq));
                 if view.seen != wanted {
                     let (seen, wanted) = (view.seen.all(), wanted.all());
                     faults.add(format!("user {user} has {seen:?} of group {}, and {wanted:?} is theirs", log.id));
@@ -114,13 +146,14 @@ impl Groups {
     }
 
     /// What a group refuses must have been wrong at some place between the author's entries before and behind it.
-    fn check_refusals(&self, group: u32, log: &Log, times: &HashMap<UserId, Times>, faults: &mut Faults) {
+    fn check_refusals(&self, group: u32, log: &Log, (told, within_s): (&Told, [u64; 2]), faults: &mut Faults) {
         let mut of_seat: HashMap<u32, Vec<SentId>> = HashMap::new();
         for (id, sent) in (0..).map(SentId).zip(&self.sends).filter(|(_, sent)| sent.group == group) {
             of_seat.entry(sent.seat).or_default().push(id);
         }
-        let was =
-            |user: &UserId, is_member, places| times.get(user).cloned().unwrap_or_default().was_ever(is_member, places);
+        let was = |user: &UserId, is_member, places| {
+            told.times.get(user).cloned().unwrap_or_default().was_ever(is_member, places)
+        };
         for ids in of_seat.values() {
             let (mut before, mut refused) = ((0, Seq::ZERO), Vec::new());
             let user = self.user_of(self.sends[ids[0].0 as usize].seat);
@@ -130,6 +163,11 @@ impl Groups {
                         (ErrorCode::NoSuchGroup, _) => was(&user, false, places.clone()),
                         (ErrorCode::NoSuchMember, Said::Remove(whom)) => was(&whom, false, places.clone()),
                         (ErrorCode::MemberAlready, Said::Add(whom)) => was(&whom, true, places.clone()),
+                        (ErrorCode::TakenBack, Said::Change(of, ..)) => {
+                            let shown = told.shows.get(self.name(of).seq).filter(|shown| shown.is_taken_back);
+                            shown.is_some_and(|shown| shown.says < places.end)
+                        }
+                        (ErrorCode::TooLate, Said::Change(of, change, _)) => self.may_be_late(id, of, change, within_s),
                         _ => false,
                     };
                     if !is_right {
@@ -157,16 +195,32 @@ impl Groups {
             disorder.into_iter().for_each(|words| faults.add(format!("group {}: {words}", log.id)));
         }
     }
+
+    /// Whether a change that was refused may have come too late: its message was written after it should have been sent, and the change was
+    /// judged before its author was told.
+    fn may_be_late(&self, id: SentId, of: SentId, change: Change, within_s: [u64; 2]) -> bool {
+        let within_s = match change {
+            Change::Edit => within_s[0],
+            Change::Unsend => within_s[1],
+            Change::React(_) => return false,
+        };
+        let [sent, message] = [id, of].map(|id| self.sends[id.0 as usize]);
+        let told = self.refusals.get(&(self.user_of(sent.seat), sent.origin));
+        told.is_some_and(|told| told.told_us.saturating_sub(message.intended_us) >= within_s.saturating_mul(1_000_000))
+    }
 }
 
 /// When each user was a member. Says what is wrong with the log by itself.
-fn times(log: &Log, faults: &mut Faults) -> HashMap<UserId, Times> {
+fn times(log: &Log, unseen: &BTreeMap<u64, SentId>, faults: &mut Faults) -> HashMap<UserId, Times> {
     let mut all: HashMap<UserId, Times> = HashMap::new();
     if let Some(words) = &log.wrong {
         faults.add(words.clone());
     }
     for (seq, known) in log.entries() {
         let Some(known) = known else {
+            if unseen.contains_key(&seq) {
+                continue;
+            }
             faults.add(format!(
                 "nobody was told of entry {seq} of group {}, though some were of entry {}",
                 log.id,
@@ -175,21 +229,21 @@ fn times(log: &Log, faults: &mut Faults) -> HashMap<UserId, Times> {
             continue;
         };
         let is_member = all.get(&known.from).is_some_and(Times::is_member);
-        if is_member == (seq == 1) || (known.said == Some(Said::Create)) != (seq == 1) {
+        if is_member == (seq == 1) || (known.does == Some(Does::Create)) != (seq == 1) {
             faults.add(format!(
                 "entry {seq} of group {} is {:?} of user {}, member: {is_member}",
-                log.id, known.said, known.from
+                log.id, known.does, known.from
             ));
         }
-        let (whom, comes) = match known.said {
-            Some(Said::Create) => (known.from, true),
-            Some(Said::Add(whom)) => (whom, true),
-            Some(Said::Remove(whom)) => (whom, false),
-            Some(Said::Message(_)) | None => continue,
+        let (whom, comes) = match known.does {
+            Some(Does::Create) => (known.from, true),
+            Some(Does::Add(whom)) => (whom, true),
+            Some(Does::Remove(whom)) => (whom, false),
+            Some(Does::Write | Does::Edit(_) | Does::Unsend(_) | Does::React(_)) | None => continue,
         };
         let times = all.entry(whom).or_default();
         if times.is_member() == comes {
-            faults.add(format!("entry {seq} of group {} is {:?}, member: {comes}", log.id, known.said));
+            faults.add(format!("entry {seq} of group {} is {:?}, member: {comes}", log.id, known.does));
         } else if comes {
             times.spans.push((seq, None));
         } else if let Some((_, last)) = times.spans.last_mut() {

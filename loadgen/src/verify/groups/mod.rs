@@ -4,25 +4,32 @@
 //! once, and the same for everybody. Of each device of a member the ledger keeps the seqs that came, by push or by page; in the end these
 //! must be the seqs between the entries that let the member in and the one that ended that, no more and no less (`finish`).
 //!
+//! Edits, reactions and messages that are taken back are entries as well, and supersede earlier ones (`log`). A device that missed an entry
+//! that was superseded need not get it later, and in the end no page has it. So all devices end with the same state of each message. An
+//! entry may be superseded before anybody is told of it: then its seq is empty for all. For each empty seq there must be an accepted change
+//! that nobody was told of and that can stand there, as the order of its author has it (`unseen`).
+//!
 //! What is under way are the sends of which nobody knows what has come, and the entries that members lack.
 
+mod contents;
 mod finish;
 mod log;
 mod ranges;
+mod unseen;
 mod view;
 
 use std::collections::{HashMap, HashSet};
 
-use proto_spec::{Act, Body, Content, ErrorCode, GroupEntry, GroupId, Rules, Seq, UserId};
+use proto_spec::{ErrorCode, GroupEntry, GroupId, Seq, UserId};
 
-use self::log::Log;
+use self::log::{Does, Log};
 pub use self::{
     ranges::Ranges,
     view::{GroupFetch, Pointer, View},
 };
 use super::{
-    Faults, Label, StreamId,
-    text::{Lines, Text, fingerprint},
+    Change, Faults, Label, StreamId,
+    text::{Lines, Text, fingerprint, text_of},
 };
 
 /// A send to a group: its place among all of the ledger.
@@ -34,12 +41,24 @@ pub struct SentId(pub u32);
 pub enum Said {
     /// A message.
     Message(Text),
+    /// A message that answers another one.
+    Reply(Text, SentId),
+    /// Something about a message, and how much was said about it before.
+    Change(SentId, Change, u8),
     /// The group begins.
     Create,
     /// Somebody becomes a member.
     Add(UserId),
     /// Somebody is a member no more.
     Remove(UserId),
+}
+
+impl Said {
+    /// Whether it is a message, not something about one or done to a group.
+    #[must_use]
+    pub const fn is_message(self) -> bool {
+        matches!(self, Self::Message(_) | Self::Reply(..))
+    }
 }
 
 /// What has come of a send.
@@ -62,6 +81,8 @@ struct Sent {
     origin: Seq,
     is_accepted: bool,
     outcome: Outcome,
+    /// So much was said about it.
+    changes: u8,
 }
 
 /// What came of a send before the answer to the send itself: a retry is answered late.
@@ -76,8 +97,8 @@ enum Early {
 pub struct Taken {
     /// When it should have been sent.
     pub intended_us: u64,
-    /// It is no act.
-    pub is_message: bool,
+    /// What it says or does.
+    pub said: Said,
 }
 
 /// An entry came to a member.
@@ -107,6 +128,8 @@ struct Refusal {
     code: ErrorCode,
     /// The seats of those that were.
     told: Vec<u32>,
+    /// When the first one was.
+    told_us: u64,
 }
 
 /// When the connected members had a message.
@@ -143,7 +166,9 @@ pub struct Groups {
     arrivals: Vec<Arrival>,
     refusals: HashMap<(UserId, Seq), Refusal>,
     waiting: u64,
-    /// Entries that are to come to members, less those that have. Who has an entry before those in front of it are known makes it negative.
+    /// Empty seqs among those that were folded: each is a send of which nobody knows what has come.
+    holes: u64,
+    /// Entries among those that were folded that are to come to members and have not.
     owed: i64,
     /// Views whose pointer says something else than the log.
     untold: u64,
@@ -183,7 +208,7 @@ impl Groups {
     /// Sends of which it is not known what has come, entries that members lack, and members who were not told how they stand.
     #[must_use]
     pub fn under_way(&self) -> u64 {
-        self.waiting + self.owed.max(0) as u64 + self.untold
+        self.waiting.saturating_sub(self.holes) + self.owed.max(0) as u64 + self.untold
     }
 
     /// Sends of which it is not known what has come.
@@ -200,7 +225,10 @@ impl Groups {
         let id = SentId(self.sends.len() as u32);
         assert!(id.0 < 1 << 30, "a ledger has room for 2^30 sends to groups");
         let (origin, is_accepted, outcome, era) = (Seq::ZERO, false, Outcome::Waiting, era as u8);
-        self.sends.push(Sent { group, seat, said, intended_us, era, origin, is_accepted, outcome });
+        if let Said::Change(of, ..) = said {
+            self.sends[of.0 as usize].changes += 1;
+        }
+        self.sends.push(Sent { group, seat, said, intended_us, era, origin, is_accepted, outcome, changes: 0 });
         self.waiting += 1;
         id
     }
@@ -211,22 +239,6 @@ impl Groups {
         self.id(self.sends[sent.0 as usize].group)
     }
 
-    /// What a send says.
-    #[must_use]
-    pub fn content(&self, sent: SentId) -> Content {
-        match self.sends[sent.0 as usize].said {
-            Said::Message(text) => {
-                let label = Label { run: self.run, stream: self.stream, index: sent.0.into() };
-                let mut says = String::new();
-                text.write(&label, self.lines.as_ref(), &mut says);
-                Content::text(&says)
-            }
-            Said::Create => Content::act(&Act::Create { name: "load", picture: "", rules: Rules::default() }),
-            Said::Add(user) => Content::act(&Act::Add { user }),
-            Said::Remove(user) => Content::act(&Act::Remove { user }),
-        }
-    }
-
     /// A send was accepted, under this seq of its author's log.
     pub fn accepted(&mut self, id: SentId, seq: Seq) -> Option<Taken> {
         let sent = &mut self.sends[id.0 as usize];
@@ -235,7 +247,7 @@ impl Groups {
             return None;
         }
         let (told, seat) = (std::mem::replace(&mut sent.origin, seq), sent.seat);
-        let taken = Taken { intended_us: sent.intended_us, is_message: matches!(sent.said, Said::Message(_)) };
+        let taken = Taken { intended_us: sent.intended_us, said: sent.said };
         let outcome = sent.outcome;
         if told != Seq::ZERO && told != seq {
             self.fault(id, &format!("was accepted as {seq}, but its group has it as {told}"));
@@ -252,7 +264,7 @@ impl Groups {
     }
 
     /// The group has not taken what the user at a seat has under this seq. Each of their devices is told.
-    pub fn refused(&mut self, seat: u32, group: GroupId, origin: Seq, code: ErrorCode) {
+    pub fn refused(&mut self, seat: u32, group: GroupId, origin: Seq, code: ErrorCode, now_us: u64) {
         if !self.by_id.contains_key(&group) {
             // Of an earlier run. One of this run stays unanswered, and is named for that.
             return;
@@ -267,7 +279,7 @@ impl Groups {
             }
             return;
         }
-        self.refusals.insert((author, origin), Refusal { group, code, told: vec![seat] });
+        self.refusals.insert((author, origin), Refusal { group, code, told: vec![seat], told_us: now_us });
         match self.by_origin.remove(&(author, origin)) {
             Some(id) if self.group_of(id) == group => self.came_out(id, Outcome::Refused(code)),
             Some(id) => self.fault(id, &format!("was refused by group {group}: {}", code.name())),
@@ -287,8 +299,8 @@ impl Groups {
     /// The entry of a group's log is this send.
     fn is_entry(&mut self, id: SentId, group: u32, seq: Seq) {
         let sent = self.sends[id.0 as usize];
-        let content = self.content(id);
-        let known = self.logs[group as usize].known_mut(seq);
+        let content = self.content_of_entry(id);
+        let known = self.logs[group as usize].known_mut(seq).expect("an entry is noted before it is looked for");
         known.sent = Some(id);
         let is_same = (known.kind, known.fingerprint) == (content.parts().0, fingerprint(content.parts().1));
         let (author, origin) = (known.from, known.origin);
@@ -317,7 +329,11 @@ impl Groups {
                 .add(format!("entry {} of group {id} is of user {}, who is not in this run", entry.seq, entry.from));
             return None;
         }
-        match self.logs[group as usize].note(entry) {
+        let log = &mut self.logs[group as usize];
+        let holes = log.holes.len();
+        let outcome = log.note(entry);
+        self.holes -= (holes - log.holes.len()) as u64;
+        match outcome {
             Err(words) => self.faults.add(words),
             Ok(false) => {}
             Ok(true) => {
@@ -334,27 +350,41 @@ impl Groups {
         self.logs[group as usize].known(entry.seq).and_then(|known| known.sent)
     }
 
-    /// Which send an entry is, as far as it is known yet: a label says it; of an act, and of a line of a trace, the answer to its author does.
+    /// Which send an entry is, as far as it is known yet: of a message a label says it; of what is none, and of a line of a trace, the
+    /// answer to its author does.
     fn recognise(&self, group: u32, entry: &GroupEntry) -> Option<SentId> {
-        let text = match &entry.content {
-            Content::Text(text) if self.lines.is_none() => text,
-            _ => return self.by_origin.get(&(entry.from, entry.origin)).copied(),
-        };
-        let label = Label::parse(text).filter(|label| label.run == self.run && label.stream == self.stream)?;
+        if self.lines.is_some() || !entry.content.is_message() {
+            return self.by_origin.get(&(entry.from, entry.origin)).copied();
+        }
+        let label = Label::parse(text_of(&entry.content))
+            .filter(|label| label.run == self.run && label.stream == self.stream)?;
         let id = SentId(label.index as u32);
         self.sends.get(id.0 as usize).filter(|sent| sent.group == group).map(|_| id)
     }
 
     /// What follows from the entries that are known from the first one on.
     fn fold(&mut self, group: u32) {
-        let Self { logs, views, owed, untold, .. } = self;
+        let Self { logs, views, owed, untold, holes, .. } = self;
         let log = &mut logs[group as usize];
-        while let Some(known) = log.next_to_fold() {
-            let (comes, goes) = match known.said {
-                Some(Said::Create) => (Some(known.from), None),
-                Some(Said::Add(user)) => (Some(user), None),
-                Some(Said::Remove(user)) => (None, Some(user)),
-                Some(Said::Message(_)) | None => (None, None),
+        loop {
+            let Some(known) = log.next_to_fold() else {
+                // A member whose page does not have what would be theirs knows that it is empty.
+                let is_empty = |seq| {
+                    let mut all = log.views.values().flatten().map(|view| &views[*view as usize]);
+                    all.any(|view| view.is_member && view.passed.has(seq))
+                };
+                if !log.hole().is_some_and(is_empty) {
+                    return;
+                }
+                log.pass_hole();
+                *holes += 1;
+                continue;
+            };
+            let (comes, goes) = match known.does {
+                Some(Does::Create) => (Some(known.from), None),
+                Some(Does::Add(user)) => (Some(user), None),
+                Some(Does::Remove(user)) => (None, Some(user)),
+                Some(Does::Write | Does::Edit(_) | Does::Unsend(_) | Does::React(_)) | None => (None, None),
             };
             let mut stands = |user: Option<UserId>, is_member: bool, here: &mut i64| {
                 for view in user.and_then(|user| log.views.get(&user)).into_iter().flatten() {
@@ -365,9 +395,23 @@ impl Groups {
                     *untold += u64::from(view.is_untold());
                 }
             };
-            stands(comes, true, &mut log.here);
-            *owed += log.here;
-            stands(goes, false, &mut log.here);
+            let mut here = log.here;
+            stands(comes, true, &mut here);
+            let owed_to = here;
+            stands(goes, false, &mut here);
+            log.here = here;
+            let at = log.folded();
+            if let Some(known) = log.known_mut(Seq(at)) {
+                known.lacking += owed_to;
+                *owed += known.lacking;
+            }
+            // What is wrong with it is named in the end.
+            for seq in log.shows.take(at, &known).unwrap_or_default() {
+                if let Some(gone) = log.known_mut(Seq(seq)).filter(|gone| !gone.is_superseded) {
+                    gone.is_superseded = true;
+                    *owed -= gone.lacking;
+                }
+            }
         }
     }
 
@@ -392,18 +436,6 @@ impl Groups {
     /// What has gone wrong since the last call.
     pub fn take_faults(&mut self) -> Faults {
         std::mem::take(&mut self.faults)
-    }
-}
-
-/// What an entry says or does, of what a run says and does.
-fn said(content: &Content) -> Option<Said> {
-    match content.body() {
-        Ok(Body::Act(Act::Create { .. })) => Some(Said::Create),
-        Ok(Body::Act(Act::Add { user })) => Some(Said::Add(user)),
-        Ok(Body::Act(Act::Remove { user })) => Some(Said::Remove(user)),
-        // Which one it is its author's answer or its label says.
-        Ok(Body::Text(text)) => Some(Said::Message(Text::Made(text.len() as u32))),
-        _ => None,
     }
 }
 

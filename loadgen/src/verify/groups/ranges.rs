@@ -23,10 +23,29 @@ impl Ranges {
         true
     }
 
-    /// Adds a range behind all others.
-    pub fn push(&mut self, first: u64, last: u64) {
-        if first <= last {
-            self.0.push((first, last));
+    /// Puts all seqs of a range in, some of which may be.
+    pub fn fill(&mut self, first: u64, last: u64) {
+        if first > last {
+            return;
+        }
+        let from = self.0.partition_point(|(_, end)| end.saturating_add(1) < first);
+        let to = self.0.partition_point(|(begin, _)| *begin <= last.saturating_add(1));
+        let joined = self.0[from..to].iter().fold((first, last), |(begin, end), (a, b)| (begin.min(*a), end.max(*b)));
+        self.0.splice(from..to, [joined]);
+    }
+
+    /// Whether a seq is in.
+    #[must_use]
+    pub fn has(&self, seq: u64) -> bool {
+        self.end_of(seq).is_some()
+    }
+
+    /// Takes a seq out, if it is in.
+    pub fn remove(&mut self, seq: u64) {
+        let at = self.0.partition_point(|(_, last)| *last < seq);
+        if let Some((first, last)) = self.0.get(at).copied().filter(|(first, _)| *first <= seq) {
+            let rest = [(first, seq - 1), (seq + 1, last)].into_iter().filter(|(first, last)| first <= last);
+            self.0.splice(at..=at, rest);
         }
     }
 
@@ -58,13 +77,23 @@ mod tests {
                 let seq = 1 + draw.below(50);
                 assert_eq!(ranges.insert(seq), set.insert(seq));
             }
-            let all: Vec<u64> = ranges.all().iter().flat_map(|(first, last)| *first..=*last).collect();
-            assert_eq!(all, set.iter().copied().collect::<Vec<_>>());
+            let all =
+                |ranges: &Ranges| ranges.all().iter().flat_map(|(first, last)| *first..=*last).collect::<Vec<u64>>();
+            assert_eq!(all(&ranges), set.iter().copied().collect::<Vec<_>>());
             assert!(ranges.all().windows(2).all(|two| two[0].1 + 1 < two[1].0), "{ranges:?}");
             for seq in 1..=50 {
+                assert_eq!(ranges.has(seq), set.contains(&seq));
                 let end = set.contains(&seq).then(|| (seq..).find(|at| !set.contains(&(at + 1))).unwrap());
                 assert_eq!(ranges.end_of(seq), end);
             }
+            let (first, more) = (1 + draw.below(50), draw.below(10));
+            ranges.fill(first, first + more);
+            set.extend(first..=first + more);
+            let gone = 1 + draw.below(50);
+            ranges.remove(gone);
+            set.remove(&gone);
+            assert_eq!(all(&ranges), set.iter().copied().collect::<Vec<_>>());
+            assert!(ranges.all().windows(2).all(|two| two[0].1 + 1 < two[1].0), "{ranges:?}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What one member has of a group, and what it has to ask for, as SPEC 8.12 tells a client to. Pure.
 
-use proto_spec::{Content, GroupEntry, GroupId, GroupPage, Seq, Standing, UserId, limits::PAGE_ENTRIES_MAX};
+use proto_spec::{GroupEntry, GroupId, GroupPage, Seq, Standing, UserId, limits::PAGE_ENTRIES_MAX};
 
-use super::{Arrival, Came, Groups, Ranges, Said, Sent};
+use super::{Arrival, Came, Does, Groups, Ranges, Sent};
 
 /// A page of a group that is asked for, forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub struct View {
     pushed: u64,
     /// Entries that came.
     pub(super) seen: Ranges,
+    /// Seqs that a page covered and did not have: they are empty, or nothing of this member's.
+    pub(super) passed: Ranges,
     pub(super) pointer: Option<Pointer>,
     /// As the group's log says.
     pub(super) is_member: bool,
@@ -87,6 +89,7 @@ impl View {
             reached: 0,
             pushed: 0,
             seen: Ranges::default(),
+            passed: Ranges::default(),
             pointer: None,
             is_member: false,
             fetching: None,
@@ -135,10 +138,10 @@ impl Groups {
         let came = self.came((group, view), entry, now_us, ready_us);
         let me = &mut self.views[view as usize];
         // With the entry that lets somebody in, nothing of before is theirs that they were not told of.
-        let lets_in = match self.logs[group as usize].known(entry.seq).and_then(|known| known.said) {
-            Some(Said::Add(user)) => user == me.user,
-            Some(Said::Create) => true,
-            Some(Said::Remove(_) | Said::Message(_)) | None => false,
+        let lets_in = match self.logs[group as usize].known(entry.seq).and_then(|known| known.does) {
+            Some(Does::Add(user)) => user == me.user,
+            Some(Does::Create) => true,
+            Some(Does::Remove(_) | Does::Write | Does::Edit(_) | Does::Unsend(_) | Does::React(_)) | None => false,
         };
         if lets_in && me.covered >= me.reached {
             me.cover(seq);
@@ -168,6 +171,11 @@ impl Groups {
         let asked = self.views[view as usize].fetching.take();
         let came = page.entries.iter().map(|entry| self.came((group, view), entry, now_us, ready_us)).collect();
         let view = &mut self.views[view as usize];
+        let mut next = page.first.0;
+        for seq in page.entries.iter().map(|entry| entry.seq.0).chain([page.last.0.saturating_add(1)]) {
+            view.passed.fill(next, seq.saturating_sub(1));
+            next = seq.saturating_add(1);
+        }
         if page.first.0 <= view.covered + 1 {
             let last = if page.more { page.last.0 } else { page.last.0.max(page.head.0) };
             view.cover(last);
@@ -176,6 +184,7 @@ impl Groups {
                 view.reached = view.covered;
             }
         }
+        self.fold(group);
         Ok(came)
     }
 
@@ -183,8 +192,13 @@ impl Groups {
     fn came(&mut self, (group, view): (u32, u32), entry: &GroupEntry, now_us: u64, ready_us: u64) -> Came {
         let sent = self.note(group, entry).map(|id| self.sends[id.0 as usize]);
         let is_new = self.views[view as usize].seen.insert(entry.seq.0);
-        self.owed -= i64::from(is_new);
-        match sent.filter(|sent| matches!(sent.said, Said::Message(_))) {
+        let log = &mut self.logs[group as usize];
+        let is_folded = entry.seq.0 <= log.folded();
+        if let Some(known) = log.known_mut(entry.seq).filter(|_| is_new) {
+            known.lacking -= 1;
+            self.owed -= i64::from(is_folded && !known.is_superseded);
+        }
+        match sent.filter(|sent| sent.said.is_message()) {
             Some(Sent { intended_us, .. }) => {
                 if is_new {
                     self.arrived(group, entry.seq, Arrival { intended_us, at_us: now_us, ready_us });
@@ -192,7 +206,7 @@ impl Groups {
                 Came { is_new, intended_us: Some(intended_us) }
             }
             None => {
-                if is_new && sent.is_none() && self.lines.is_some() && matches!(entry.content, Content::Text(_)) {
+                if is_new && sent.is_none() && self.lines.is_some() && entry.content.is_message() {
                     self.unplaced.entry((group, entry.seq)).or_default().push((now_us, ready_us));
                 }
                 Came { is_new, intended_us: None }
@@ -204,7 +218,7 @@ impl Groups {
     pub(super) fn arrived(&mut self, group: u32, seq: Seq, arrival: Arrival) {
         let Arrival { intended_us, at_us, ready_us } = arrival;
         if ready_us <= intended_us {
-            let known = self.logs[group as usize].known_mut(seq);
+            let known = self.logs[group as usize].known_mut(seq).expect("an entry is noted before it arrives");
             known.first_us = if known.first_us == 0 { at_us } else { known.first_us };
             known.last_us = at_us;
         }
