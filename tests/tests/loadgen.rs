@@ -224,14 +224,15 @@ fn a_day_with_groups_is_verified_on_all_devices_of_all_members() {
 }
 
 #[test]
-fn what_members_change_and_answer_in_groups_is_verified_on_all_their_devices() {
+fn what_members_change_answer_and_type_in_groups_is_verified_on_all_their_devices() {
     let report = verified(
-        "mix --users 12 --rate 500 --seconds 3 --leaves 1 --reads 5 --replies 10 --reactions 20 --edits 10 --unsends 4 --watching 0 \
+        "mix --users 12 --rate 500 --seconds 3 --leaves 1 --reads 5 --replies 10 --reactions 20 --edits 10 --unsends 4 --watching 100 \
          --groups 2 --group-members 8 --group-share 100 --seed 7",
     );
-    // Of a hundred acts 34 change a message of a group, if there is one. Nothing is between two.
+    // Of a hundred acts 34 change a message of a group, if there is one. Nothing is between two, nor does anybody type there.
     assert!(count(&report, "group changes accepted") > 200, "{report:#}");
     assert_eq!((count(&report, "messages accepted"), count(&report, "changes accepted")), (0, 0));
+    assert!(count(&report, "typing told") > 0 && count(&report, "views checked") > 0, "{report:#}");
     assert!(count(&report, "group logs checked") >= 2 * 8, "{report:#}");
     assert_eq!(report["parameters"]["in groups, % of messages and changes"], 100);
 }

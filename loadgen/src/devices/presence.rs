@@ -1,6 +1,6 @@
 //! What devices do about who is there (SPEC 8.10).
 
-use proto_spec::{Status, UserId};
+use proto_spec::{ConversationId, Status, UserId};
 
 use super::Devices;
 use crate::{
@@ -38,9 +38,9 @@ impl Devices {
         self.turn(slot, |session, turn| session.set_status(turn, status));
     }
 
-    /// Somebody types to a user.
-    pub fn typing(&mut self, slot: u32, to: UserId) {
-        self.turn(slot, |session, turn| session.typing(turn, to));
+    /// Somebody types in a conversation.
+    pub fn typing(&mut self, slot: u32, conversation: impl Into<ConversationId>) {
+        self.turn(slot, |session, turn| session.typing(turn, conversation.into()));
     }
 
     /// The user of a device blocks somebody, or does no longer; false if the device waits for too much.

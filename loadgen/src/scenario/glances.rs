@@ -1,7 +1,7 @@
 //! Glances: what of a day in small is about who is there. Some people watch those whom they write to; people type, look away and hide; and
 //! when everything has settled each of those who watch must show the truth.
 
-use proto_spec::{Status, UserId};
+use proto_spec::{GroupId, Status, UserId};
 
 use super::lookers::Lookers;
 use crate::{
@@ -82,26 +82,38 @@ impl Glances {
         }
     }
 
-    /// Does what is due by now. Gives when the next is.
-    pub(super) fn drive(&mut self, devices: &mut Devices) -> u64 {
+    /// Does what is due by now. Gives when the next is. `in_group`: a device and a group, if somebody types there next and not to a user.
+    pub(super) fn drive(
+        &mut self,
+        devices: &mut Devices,
+        in_group: impl Fn(&Devices, &mut Draw) -> Option<(u32, GroupId)>,
+    ) -> u64 {
         let now_us = devices.now_us();
         while self.schedule.as_mut().and_then(|schedule| schedule.due(now_us)).is_some() {
             let slot = self.draw.below(devices.len() as u64) as u32;
             if devices.is_ready(slot) {
-                self.act(devices, slot);
+                self.act(devices, slot, &in_group);
             }
         }
         let sweep_us = self.lookers.sweep(devices);
         self.schedule.as_ref().and_then(Schedule::peek).map_or(sweep_us, |at_us| at_us.min(sweep_us))
     }
 
-    fn act(&mut self, devices: &mut Devices, slot: u32) {
+    fn act(
+        &mut self,
+        devices: &mut Devices,
+        slot: u32,
+        in_group: impl Fn(&Devices, &mut Draw) -> Option<(u32, GroupId)>,
+    ) {
         match self.draw.below(10) {
             0..=5 => {
+                if let Some((slot, group)) = in_group(devices, &mut self.draw) {
+                    return self.lookers.type_in(devices, slot, group);
+                }
                 let watched = devices.seen(slot);
                 let at = self.draw.below(watched.len() as u64) as usize;
                 if let Some(to) = watched.get(at).map(|seen| seen.user) {
-                    self.lookers.type_to(devices, slot, to);
+                    self.lookers.type_in(devices, slot, to);
                 }
             }
             6..=8 => {

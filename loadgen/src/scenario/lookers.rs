@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use proto_spec::{Presence, Status, UserId};
+use proto_spec::{ConversationId, Presence, Status, UserId};
 
 use crate::{
     devices::Devices,
@@ -25,8 +25,8 @@ pub(super) struct Lookers {
     watches: Vec<bool>,
     /// Views that are not the truth, since when.
     wrong: HashMap<(u32, UserId), u64>,
-    /// Who types to whom.
-    typed: HashSet<(UserId, UserId)>,
+    /// Who types where: to whom, or in which group.
+    typed: HashSet<(UserId, ConversationId)>,
     /// The longest lifetime of a watch that was told.
     lifetime_us: u64,
     next_sweep_us: u64,
@@ -141,9 +141,10 @@ impl Lookers {
         is_asked
     }
 
-    pub(super) fn type_to(&mut self, devices: &mut Devices, slot: u32, to: UserId) {
-        self.typed.insert((devices.crew().member(slot).user, to));
-        devices.typing(slot, to);
+    pub(super) fn type_in(&mut self, devices: &mut Devices, slot: u32, conversation: impl Into<ConversationId>) {
+        let conversation = conversation.into();
+        self.typed.insert((devices.crew().member(slot).user, conversation));
+        devices.typing(slot, conversation);
     }
 
     // ---- what comes of it
@@ -174,18 +175,7 @@ impl Lookers {
                     }
                 }
             }
-            Happened::Typing { slot, user } => {
-                let looks = devices.crew().member(*slot).user;
-                for (who, whom) in [(looks, *user), (*user, looks)] {
-                    if !self.people.may_know(who, whom, devices.now_us()) {
-                        let words = format!("is told that user {user} types, though user {who} may not see {whom}");
-                        fault(devices, *slot, &words);
-                    }
-                }
-                if !self.typed.contains(&(*user, looks)) {
-                    fault(devices, *slot, &format!("is told that user {user} types, who does not"));
-                }
-            }
+            Happened::Typing { slot, conversation, user } => self.told_of_typing(devices, *slot, *conversation, *user),
             Happened::Accepted { .. }
             | Happened::Delivered { .. }
             | Happened::Page { .. }
@@ -194,6 +184,30 @@ impl Lookers {
             | Happened::Groups { .. }
             | Happened::Inbox { .. }
             | Happened::Gone { .. } => {}
+        }
+    }
+
+    fn told_of_typing(&self, devices: &Devices, slot: u32, conversation: ConversationId, user: UserId) {
+        let (looks, now_us) = (devices.crew().member(slot).user, devices.now_us());
+        let is_typing = match conversation {
+            ConversationId::Person(_) => {
+                for (who, whom) in [(looks, user), (user, looks)] {
+                    if !self.people.may_know(who, whom, now_us) {
+                        let words = format!("is told that user {user} types, though user {who} may not see {whom}");
+                        fault(devices, slot, &words);
+                    }
+                }
+                self.typed.contains(&(user, looks.into()))
+            }
+            ConversationId::Group(group) => {
+                if self.people.has_been_hidden(user, now_us) {
+                    fault(devices, slot, &format!("is told that user {user} types in group {group}, who is invisible"));
+                }
+                self.typed.contains(&(user, group.into()))
+            }
+        };
+        if !is_typing {
+            fault(devices, slot, &format!("is told that user {user} types in {conversation:?}, who does not"));
         }
     }
 

@@ -1,6 +1,6 @@
 //! A day in small. People with one to three devices write to their contacts, mostly to the same few; open chats and read; answer, edit, react
 //! and delete; leave and come back, with a word or without; and some watch who is there (`glances`). An open loop at a rate of acts, at random
-//! moments, of which most are messages. If there are to be groups, their members write, answer, edit, react and take back there too,
+//! moments, of which most are messages. If there are to be groups, their members write, answer, edit, react, take back and type there too,
 //! and each device must have all of it.
 
 use std::{collections::HashMap, time::Duration};
@@ -66,7 +66,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PEOPLE", default_value_t = 20, requires = "groups", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     group_members: u64,
 
-    /// Of 100 messages, answers and changes, how many are in a group, if there are groups
+    /// Of 100 messages, answers, changes and times that somebody types, how many are in a group, if there are groups
     #[arg(long, value_name = "PERCENT", default_value_t = 20, requires = "groups", value_parser = clap::value_parser!(u64).range(..=100))]
     group_share: u64,
 
@@ -354,7 +354,12 @@ impl Script for Mix {
                 }
             }
         }
-        let glance_us = self.glances.as_mut().map(|glances| glances.drive(devices));
+        let (circles, share) = (&self.circles[..], self.group_share);
+        let types_in_group = |devices: &Devices, draw: &mut Draw| {
+            let found = is_in_group(circles, share, draw).then(|| some_member(circles, devices, draw)).flatten();
+            found.map(|(slot, circle)| (slot, circle.id))
+        };
+        let glance_us = self.glances.as_mut().map(|glances| glances.drive(devices, types_in_group));
         if now_us >= self.end_us {
             self.people.come_back(devices);
             return Next::Finished;

@@ -1,6 +1,6 @@
 //! What happens to a device, as far as a scenario may want to know it.
 
-use proto_spec::{GroupPage, Inbox, Page, PresenceState, Seq, UserId};
+use proto_spec::{ConversationId, GroupPage, Inbox, Page, PresenceState, Seq, UserId};
 
 use super::{Ask, Fetch, Opened, Told};
 use crate::verify::{StreamId, groups::GroupFetch, presence::Left};
@@ -82,10 +82,12 @@ pub enum Happened {
         /// What was told.
         states: Vec<PresenceState>,
     },
-    /// A device was told that somebody types to its user.
+    /// A device was told that somebody types in a conversation of its user.
     Typing {
         /// Where.
         slot: u32,
+        /// In which one.
+        conversation: ConversationId,
         /// Who does.
         user: UserId,
     },

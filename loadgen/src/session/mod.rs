@@ -476,8 +476,9 @@ impl Session {
             ServerFrame::GroupPage(page) => self.on_group_page(turn, page),
             ServerFrame::Groups { request, more, rows, .. } => self.on_groups(turn, request, more, &rows),
             ServerFrame::Members { .. } => turn.fault("a list of members, which was not asked for".to_owned()),
-            // Nobody of a load says that they type to a group.
-            ServerFrame::TypingInGroup { .. } => {}
+            ServerFrame::TypingInGroup { group, user, ends_in_ms } => {
+                self.on_typing_in_group(turn, group, user, ends_in_ms);
+            }
             ServerFrame::Digest(_) => turn.fault("digests, which were not asked for".to_owned()),
             ServerFrame::Presence { request, lifetime_ms, states } => {
                 self.on_presence(turn, (request, lifetime_ms), states);

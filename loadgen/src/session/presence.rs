@@ -1,6 +1,6 @@
 //! Who is there: what a device says of its person, whom it watches, and what it is told (SPEC 8.10).
 
-use proto_spec::{ClientFrame, ConversationId, PresenceState, RequestId, Status, UserId};
+use proto_spec::{ClientFrame, ConversationId, GroupId, PresenceState, RequestId, Status, UserId};
 
 use super::{
     Happened, Session, Turn, Wake,
@@ -56,11 +56,11 @@ impl Session {
         }
     }
 
-    /// Says that somebody types to a user.
-    pub fn typing(&self, turn: &mut Turn<'_>, to: UserId) {
+    /// Says that somebody types in a conversation.
+    pub fn typing(&self, turn: &mut Turn<'_>, conversation: ConversationId) {
         if self.is_ready() {
             turn.stats[Count::Typed] += 1;
-            turn.send(&ClientFrame::Typing { conversation: to.into() });
+            turn.send(&ClientFrame::Typing { conversation });
         }
     }
 
@@ -102,7 +102,20 @@ impl Session {
         if conversation != user.into() || ends_in_ms == 0 {
             return turn.fault(format!("user {user} types in {conversation:?} for {ends_in_ms} ms"));
         }
+        self.is_told_of_typing(turn, conversation, user);
+    }
+
+    pub(super) fn on_typing_in_group(&self, turn: &mut Turn<'_>, group: GroupId, user: UserId, ends_in_ms: u64) {
+        let member = turn.ledger.crew().member(turn.seat);
+        let is_theirs = turn.ledger.groups.is_member(member.user, group) && turn.ledger.groups.is_member(user, group);
+        if user == member.user || !is_theirs || ends_in_ms == 0 {
+            return turn.fault(format!("is told that user {user} types in group {group} for {ends_in_ms} ms"));
+        }
+        self.is_told_of_typing(turn, group.into(), user);
+    }
+
+    fn is_told_of_typing(&self, turn: &mut Turn<'_>, conversation: ConversationId, user: UserId) {
         turn.stats[Count::TypingTold] += 1;
-        turn.happened.push(Happened::Typing { slot: turn.slot, user });
+        turn.happened.push(Happened::Typing { slot: turn.slot, conversation, user });
     }
 }

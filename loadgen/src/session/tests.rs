@@ -1,6 +1,6 @@
 use proto_spec::{
-    Capabilities, Content, ConversationId, DeviceId, Direction, Durability, Entry, EpochId, Event, Inbox, Page,
-    Recipient, TimestampMs, UserId, Visibility, framing,
+    Act, Capabilities, Content, ConversationId, DeviceId, Direction, Durability, Entry, EpochId, Event, GroupEntry,
+    Inbox, Page, Recipient, Rules, TimestampMs, UserId, Visibility, framing,
 };
 
 use super::*;
@@ -476,4 +476,33 @@ fn a_device_that_is_ready_goes_on_until_it_is_told_to_move() {
     assert_eq!(world.wake, [Wake::Move(redirect)]);
     world.deliver(11, 0).unwrap();
     assert!(world.session.is_ready() && world.faults().is_empty());
+}
+
+#[test]
+fn that_somebody_types_in_a_group_is_told_to_its_members_alone_and_of_another_member() {
+    const GROUP: GroupId = GroupId(77);
+    let told = |who_is_added: UserId, group, user, ends_in_ms| {
+        let mut world = World::ready();
+        let at = world.ledger.groups.add_group(GROUP);
+        [(0, A), (1, B)].into_iter().for_each(|(seat, user)| world.ledger.groups.add_view(at, seat, user));
+        let create = Content::act(&Act::Create { name: "load", picture: "", rules: Rules::default() });
+        let add = Content::act(&Act::Add { user: who_is_added });
+        for (seq, content) in [(Seq(1), create), (Seq(2), add)] {
+            let entry = GroupEntry { seq, time: TimestampMs(1), from: B, origin: seq, messages: 0, content };
+            world.ledger.groups.pushed(1, GROUP, &entry, 1, 0).unwrap();
+        }
+        world.frame(&ServerFrame::TypingInGroup { group, user, ends_in_ms }).unwrap();
+        (world.happened.len(), world.faults().len())
+    };
+    assert_eq!(told(A, GROUP, B, 6_000), (1, 0));
+    for (added, group, user, ends_in_ms) in [
+        // The device is of no member, the other one is none, it types itself, in no group of the run, for no time.
+        (UserId(9), GROUP, B, 6_000),
+        (A, GROUP, UserId(9), 6_000),
+        (A, GROUP, A, 6_000),
+        (A, GroupId(78), B, 6_000),
+        (A, GROUP, B, 0),
+    ] {
+        assert_eq!(told(added, group, user, ends_in_ms), (0, 1), "{user} in {group}");
+    }
 }

@@ -235,6 +235,13 @@ impl People {
         self.people.get(&user).is_some_and(|person| person.is_hidden.is_so())
     }
 
+    /// Whether a user is hidden and has been for so long that nobody may be told of them any more.
+    #[must_use]
+    pub fn has_been_hidden(&self, user: UserId, now_us: u64) -> bool {
+        let since_us = now_us.saturating_sub(self.patience.late_us());
+        self.people.get(&user).is_some_and(|person| person.is_hidden.has_been(true, since_us))
+    }
+
     /// Whether one could see the other, as far as is certain.
     fn may(&self, looks: UserId, user: UserId, now_us: u64) -> May {
         let since_us = now_us.saturating_sub(self.patience.late_us());

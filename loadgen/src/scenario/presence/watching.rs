@@ -317,7 +317,7 @@ impl Watching {
             Due::Type => {
                 if let Some(slot) = self.somebody(devices) {
                     let to = devices.crew().member(self.contact(slot)).user;
-                    self.lookers.type_to(devices, slot, to);
+                    self.lookers.type_in(devices, slot, to);
                 }
                 again(self, self.wants.types);
             }

@@ -239,6 +239,13 @@ impl Groups {
         self.id(self.sends[sent.0 as usize].group)
     }
 
+    /// Whether a user is a member of a group, as its log says; of none that the run does not have.
+    #[must_use]
+    pub fn is_member(&self, user: UserId, group: GroupId) -> bool {
+        let views = self.by_id.get(&group).and_then(|at| self.logs[*at as usize].views.get(&user));
+        views.and_then(|views| views.first()).is_some_and(|view| self.views[*view as usize].is_member)
+    }
+
     /// A send was accepted, under this seq of its author's log.
     pub fn accepted(&mut self, id: SentId, seq: Seq) -> Option<Taken> {
         let sent = &mut self.sends[id.0 as usize];
