@@ -238,6 +238,21 @@ fn what_members_change_answer_and_type_in_groups_is_verified_on_all_their_device
 }
 
 #[test]
+fn members_of_groups_are_served_by_several_nodes() {
+    let (nodes, _) = two_nodes();
+    for arguments in [
+        "mix --users 16 --rate 300 --seconds 2 --reactions 15 --edits 5 --watching 50 --groups 4 --group-members 8 --group-share 60",
+        "group --groups 4 --members 8 --users 16 --messages-per-s 50 --seconds 2 --churn 2",
+    ] {
+        let output = loadgen(&nodes[0].0, &format!("{arguments} --lanes 2")).output().unwrap();
+        let report = report(&output);
+        assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
+        assert!(count(&report, "redirects") > 0 && count(&report, "group logs checked") > 0, "{report:#}");
+    }
+    nodes.into_iter().for_each(|(_, server)| server.stop());
+}
+
+#[test]
 fn people_who_were_in_groups_of_earlier_runs_take_part_in_others() {
     let mut installation = installation();
     let server = installation.start();
@@ -800,6 +815,9 @@ fn over_tls_everybody_comes_back_with_a_ticket_and_everything_is_verified() {
     let output = run("mix --users 30 --rate 300 --seconds 2 --leaves 10 --seed 7");
     let mixed = report(&output);
     assert!(output.status.success() && count(&mixed, "messages delivered") > 0, "{mixed:#}");
+    let output = run("group --members 20 --messages-per-s 20 --seconds 1 --cuts 5 --seed 7");
+    let grouped = report(&output);
+    assert!(output.status.success() && count(&grouped, "group entries delivered") > 400, "{grouped:#}");
 
     // Without a certificate that is trusted, and without TLS.
     let mut command = loadgen(&installation, "connect --connections 3 --stall-after 1");
