@@ -43,7 +43,8 @@ The trace, a message a line, by time, with tabs between:
   45       bob   #friends  Lunch at twelve?
 Users are made from the names, in the order in which they appear. A `to` that begins with `#` is a group: whoever writes to it first in
 the trace creates it before the load, and everybody who ever writes to it is a member from then on, and nobody else. What people do
-between the messages (--edits 5 and its like) is in a group, where it can be, when the message before it was.";
+between the messages (--edits 5 and its like) follows the message before: if that went to a group they edit, take back, react and answer
+there; the rest they do with one person.";
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = FORMAT)]
