@@ -150,6 +150,7 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             },
             skipped: 0,
             visibility: Visibility::default(),
+            ping_after_ms: 25_000,
         },
         ServerKind::Epoch => ServerFrame::Epoch { first: SEQ, epoch: EPOCH },
         ServerKind::Digest => ServerFrame::Digest(Digests {

@@ -247,6 +247,7 @@ impl Relay {
             capabilities: Capabilities::default(),
             skipped: 0,
             visibility: Visibility::default(),
+            ping_after_ms: 25_000,
         };
         self.answer(conn, &welcome, connections);
         Some(user)

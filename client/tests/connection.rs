@@ -88,6 +88,7 @@ fn welcome(cursor: u64, last_number: u64) -> ServerFrame {
         epoch: EpochId(0),
         skipped: 0,
         visibility: Visibility::default(),
+        ping_after_ms: 25_000,
         capabilities: EVERYTHING,
     }
 }

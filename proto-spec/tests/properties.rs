@@ -361,7 +361,7 @@ fn inbox_row() -> impl Strategy<Value = InboxRow> {
 }
 
 fn server_frame() -> impl Strategy<Value = ServerFrame> {
-    let welcome = [(); 19].map(|()| number());
+    let welcome = [(); 20].map(|()| number());
     let durability = prop::sample::select(Durability::ALL);
     let recipient = prop::sample::select(Recipient::ALL);
     prop_oneof![
@@ -391,6 +391,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
             },
             skipped: n[17],
             visibility: Visibility::from_bits(n[18]),
+            ping_after_ms: n[19],
         }),
         (number(), seq(), number(), durability, recipient).prop_map(|(number, seq, time, durability, recipient)| {
             ServerFrame::Accepted { number: SendNumber(number), seq, time: TimestampMs(time), durability, recipient }
@@ -529,7 +530,7 @@ proptest! {
     fn a_frame_that_has_grown_is_the_frame_that_it_was(frame in server_frame(), tail in vec(any::<u8>(), 1..20)) {
         // Without its last field it would grow by that.
         let has_all = match &frame {
-            ServerFrame::Welcome { visibility, .. } => visibility.bits() != 0,
+            ServerFrame::Welcome { ping_after_ms, .. } => *ping_after_ms != 0,
             ServerFrame::Bye { devices, .. } => !devices.is_empty(),
             ServerFrame::Page(page) => page.seen_up_to > Seq::ZERO,
             _ => true,

@@ -411,6 +411,7 @@ impl Frame for ServerFrame {
                 capabilities,
                 skipped,
                 visibility,
+                ping_after_ms,
             } => json!({
                 "version": number(version), "user": number(user), "server_time": number(server_time),
                 "head": number(head), "cursor": number(cursor), "last_number": number(last_number),
@@ -422,6 +423,7 @@ impl Frame for ServerFrame {
                 "frame_kinds": number(capabilities.frame_kinds.0),
                 "edit_within_s": number(capabilities.edit_within_s),
                 "unsend_within_s": number(capabilities.unsend_within_s), "skipped": number(skipped), "visibility": number(visibility.bits()),
+                "ping_after_ms": number(ping_after_ms),
             }),
             Self::Accepted { number: send, seq, time, durability, recipient } => json!({
                 "number": number(send), "seq": number(seq), "time": number(time), "durability": durability.name(),

@@ -623,7 +623,7 @@ FETCH = [("from", VARINT), ("direction", listed({0: "forwards", 1: "backwards"})
 WELCOME = (
     "version user server_time head cursor last_number send_window text_bytes_max page_entries_max idle_timeout_ms committed".split()
 )
-WELCOME_LATER = "epoch content_kinds conversation_kinds frame_kinds edit_within_s unsend_within_s skipped visibility".split()
+WELCOME_LATER = "epoch content_kinds conversation_kinds frame_kinds edit_within_s unsend_within_s skipped visibility ping_after_ms".split()
 FRAMES = {
     "client": {
         0x01: (

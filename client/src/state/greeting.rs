@@ -33,6 +33,8 @@ impl ClientState {
                 capabilities,
                 skipped,
                 visibility,
+                // This client pings by itself.
+                ping_after_ms: _,
             } => {
                 if version != proto_spec::PROTOCOL_VERSION {
                     return Flow::Break(Stop::End(EndReason::Version(version)));

@@ -251,6 +251,7 @@ impl Server {
                     epoch,
                     skipped: 0,
                     visibility: Visibility::default(),
+                    ping_after_ms: 25_000,
                     capabilities: Capabilities {
                         content_kinds: ContentKind::ALL.iter().map(|kind| kind.byte()).collect(),
                         conversation_kinds: ConversationKind::ALL.iter().map(|kind| kind.byte()).collect(),

@@ -24,5 +24,6 @@ pub(crate) fn welcome(kinds: &[ClientKind], idle_timeout_ms: u64) -> ServerFrame
         },
         skipped: 0,
         visibility: Visibility::default(),
+        ping_after_ms: 25_000,
     }
 }

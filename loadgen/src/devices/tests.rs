@@ -80,6 +80,7 @@ fn welcome() -> ServerFrame {
         capabilities: Capabilities::default(),
         skipped: 0,
         visibility: Visibility::default(),
+        ping_after_ms: 25_000,
     }
 }
 

@@ -127,6 +127,7 @@ fn welcome(user: UserId, head: u64, cursor: u64) -> ServerFrame {
         capabilities: Capabilities::default(),
         skipped: 0,
         visibility: Visibility::default(),
+        ping_after_ms: 25_000,
     }
 }
 

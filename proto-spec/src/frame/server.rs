@@ -161,6 +161,8 @@ pub enum ServerFrame {
         skipped: u64,
         /// What the user hides of their presence.
         visibility: Visibility,
+        /// The server pings whenever it has said nothing, or has heard nothing, for so long; zero: it does not tell.
+        ping_after_ms: u64,
     },
     /// A send is in the log.
     Accepted {
@@ -415,6 +417,7 @@ impl ServerFrame {
                 capabilities,
                 skipped,
                 visibility,
+                ping_after_ms,
             } => {
                 for value in [
                     *version,
@@ -434,7 +437,7 @@ impl ServerFrame {
                 let Capabilities { content_kinds, conversation_kinds, frame_kinds, edit_within_s, unsend_within_s } =
                     capabilities;
                 let kinds = [content_kinds.0, conversation_kinds.0, frame_kinds.0];
-                let rest = [*edit_within_s, *unsend_within_s, *skipped, visibility.bits()];
+                let rest = [*edit_within_s, *unsend_within_s, *skipped, visibility.bits(), *ping_after_ms];
                 put_later(out, &[&[epoch.0], &kinds[..], &rest].concat());
             }
             Self::Accepted { number, seq, time, durability, recipient } => {
@@ -564,6 +567,7 @@ impl ServerFrame {
                 },
                 skipped: later(r, "skipped")?,
                 visibility: Visibility::from_bits(later(r, "visibility")?),
+                ping_after_ms: later(r, "ping_after_ms")?,
             },
             ServerKind::Accepted => Self::Accepted {
                 number: SendNumber(r.varint("number")?),

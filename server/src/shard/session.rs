@@ -165,6 +165,7 @@ impl Shard {
             capabilities: capabilities(&self.settings.limits),
             skipped,
             visibility: user.visibility.visibility,
+            ping_after_ms: self.settings.ping_after_ms,
         };
         self.counters.logins += 1;
         self.send(conn, &frame, cx);
