@@ -1,5 +1,5 @@
-//! Rim: what the server and its load generator both stand on. The ring with its buffers, TLS as a function of bytes, and what the kernel
-//! says of a process. So what measures does not depend on what it measures.
+//! Rim: what the server and its load generator both stand on. The ring with its buffers, TLS and WebSocket as functions of bytes, and what
+//! the kernel says of a process. So what measures does not depend on what it measures.
 //!
 //! Knows no connection, message, file or thread of either. `unsafe` is in `ring`, `buffers` and `process`.
 
@@ -11,3 +11,4 @@ pub mod rlimit;
 pub mod tls;
 pub mod token;
 pub mod utc;
+pub mod websocket;

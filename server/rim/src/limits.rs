@@ -1,4 +1,4 @@
-//! The bounds of a ring and of TLS over it, with their units and reasons. Those of a server are in `server/src/limits.rs`.
+//! The bounds of a ring and of TLS and WebSocket over it, with their units and reasons. Those of a server are in `server/src/limits.rs`.
 
 /// Operations that one core may begin between two system calls; more are handed over in several calls.
 pub const SUBMISSION_ENTRIES: u32 = 2048;
@@ -27,6 +27,10 @@ pub const TLS_GREETING_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of the server's part of the TLS handshake that a client of ours holds until they make a message: the longest chain of
 /// certificates that a message can have.
 pub const TLS_SERVER_FLIGHT_BYTES_MAX: usize = 64 * 1024 + TLS_RECORD_BYTES_MAX;
+
+/// Bytes that a WebSocket connection holds of a control frame that is not whole and of a pong that has not left: twice what these two
+/// have at most, since room for them grows by doubling. One that is idle holds none.
+pub const WEBSOCKET_HELD_BYTES_MAX: usize = 512;
 
 // The kernel takes powers of two.
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
