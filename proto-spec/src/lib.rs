@@ -43,3 +43,12 @@ pub const PROTOCOL_VERSION: u64 = 1;
 
 /// What clients offer as their protocol within TLS (SPEC 1.1). One that offers nothing is served too.
 pub const ALPN: &[u8] = b"ringpost/1";
+
+/// Where WebSocket is, behind the name of the server (SPEC 1.4).
+pub const WEBSOCKET_PATH: &str = "/v1/ws";
+
+/// The subprotocol of WebSocket that carries this protocol (SPEC 1.4).
+pub const WEBSOCKET_PROTOCOL: &str = "ringpost.v1";
+
+/// What clients that speak WebSocket within TLS may offer as their protocol: that of the upgrade (SPEC 1.4).
+pub const WEBSOCKET_ALPN: &[u8] = b"http/1.1";

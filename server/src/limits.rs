@@ -1,8 +1,8 @@
 //! Every bound of the server, with its unit and its reason, in one place. What both sides of the protocol must know is
 //! in `proto_spec::limits`; what an operator may change is in `config`.
 
-/// Those of a ring and of TLS over it, which the load generator has too.
-pub use rim::limits::{RECEIVE_BUFFER_BYTES, TLS_GREETING_BYTES_MAX, TLS_RECORD_BYTES_MAX};
+/// Those of a ring, and of TLS and WebSocket over it, which the load generator has too.
+pub use rim::limits::{RECEIVE_BUFFER_BYTES, TLS_GREETING_BYTES_MAX, TLS_RECORD_BYTES_MAX, WEBSOCKET_HELD_BYTES_MAX};
 
 use proto_spec::limits::{
     CLIENT_FRAME_BYTES_MAX, FETCHES_IN_FLIGHT_MAX, PRESENCE_USERS_MAX, SEND_WINDOW, SERVER_FRAME_BYTES_MAX,
@@ -400,6 +400,13 @@ pub const PROXY_LINE_BYTES_MAX: usize = 107;
 /// Longest header of version 2, in bytes, TLVs included: the least that a segment of TCP carries on any path, below which balancers
 /// keep it so that it comes whole. The longest addresses take 232 of them.
 pub const PROXY_HEADER_BYTES_MAX: usize = 536;
+
+/// Longest head of the request that a WebSocket connection begins with, in bytes: what web servers take, since a browser sends all
+/// cookies of the page's host along. Held until it is whole.
+pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
+
+/// Headers of such a request: browsers and the proxies on the way send some twenty.
+pub const UPGRADE_HEADERS_MAX: usize = 64;
 
 /// Connections of one core whose hello has not come yet, or waits to be judged. More are refused.
 pub const HANDSHAKES_MAX: usize = 4 * 1024;

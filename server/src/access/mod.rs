@@ -1,4 +1,4 @@
-//! Access: who may come in, how often, and until when. Tokens and their keys, what a balancer says first, the first frame of a connection, revocations, rates.
+//! Access: who may come in, how often, and until when. Tokens and their keys, what a balancer says first, the request of a WebSocket, the first frame of a connection, revocations, rates.
 //!
 //! Never in it: a file, a socket, a clock. Keys and revocations are read and written by [`crate::files`].
 
@@ -8,4 +8,5 @@ pub mod jwks;
 pub mod proxy;
 pub mod rate;
 pub mod revocation;
+pub mod upgrade;
 pub mod validity;
