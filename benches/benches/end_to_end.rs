@@ -73,6 +73,7 @@ fn end_to_end(criterion: &mut Criterion) {
         on_store_outage: OnStoreOutage::Accept,
         revocations: Revocations::default(),
         audit: Audit::off(),
+        websocket_origins: Vec::new(),
         cluster: None,
     };
     let keys = Keys::from_pem(pem.as_bytes()).expect("a key");

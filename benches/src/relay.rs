@@ -108,7 +108,15 @@ fn on_receive(completion: Completion, relay: &mut Relay, connections: &mut Conne
         }
         (Received::Bytes, Payload::Received(filled)) => flow = relay.bytes(conn, ring.bytes(filled), connections),
         (Received::Gone(_), _) => flow = ControlFlow::Break(()),
-        (Received::Hello | Received::Bytes | Received::Tunnelled | Received::Nothing | Received::Starved, _) => {}
+        (
+            Received::Hello
+            | Received::Bytes
+            | Received::Tunnelled
+            | Received::Farewell
+            | Received::Nothing
+            | Received::Starved,
+            _,
+        ) => {}
     }
     if let Payload::Received(filled) = payload {
         ring.give_back(filled);

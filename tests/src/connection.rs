@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, ErrorKind, Read as _, Write as _},
+    io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     ops::ControlFlow,
     sync::Arc,
@@ -10,11 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
-
 use proto_spec::{
-    ClientFrame, Decoder, DeviceId, EpochId, ErrorCode, Page, RequestId, Resume, ServerFrame,
-    limits::SERVER_FRAME_BYTES_MAX,
+    ClientFrame, Decoder, DeviceId, EpochId, ErrorCode, Page, RequestId, Resume, ServerFrame, WEBSOCKET_PATH,
+    WEBSOCKET_PROTOCOL, limits::SERVER_FRAME_BYTES_MAX,
+};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
+use tungstenite::{
+    Bytes, ClientRequestBuilder, Message, WebSocket,
+    protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
 use crate::DEADLINE;
@@ -29,31 +32,113 @@ pub struct Connection {
 
 #[derive(Debug)]
 enum Stream {
+    Bare(Carrier),
+    Web(Box<Web>),
+}
+
+/// What carries the protocol, or WebSocket.
+#[derive(Debug)]
+enum Carrier {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
-impl Stream {
+/// The protocol within WebSocket.
+#[derive(Debug)]
+struct Web {
+    socket: WebSocket<Carrier>,
+    /// What has come and has not been read.
+    rest: VecDeque<u8>,
+    /// What the server's close frame said.
+    closed: Option<u16>,
+}
+
+impl Carrier {
     fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => &tls.sock,
         }
     }
+}
 
+impl Read for Carrier {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.read(bytes),
             Self::Tls(tls) => tls.read(bytes),
         }
     }
+}
+
+impl Write for Carrier {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Tls(tls) => tls.flush(),
+        }
+    }
+}
+
+impl Stream {
+    fn carrier(&self) -> &Carrier {
+        match self {
+            Self::Bare(carrier) => carrier,
+            Self::Web(web) => web.socket.get_ref(),
+        }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        self.carrier().socket()
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Bare(carrier) => carrier.read(bytes),
+            Self::Web(web) => web.read(bytes),
+        }
+    }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Plain(socket) => socket.write_all(bytes),
-            Self::Tls(tls) => tls.write_all(bytes).and_then(|()| tls.flush()),
+            Self::Bare(carrier) => carrier.write_all(bytes).and_then(|()| carrier.flush()),
+            Self::Web(web) => {
+                let message = Message::Binary(Bytes::copy_from_slice(bytes));
+                web.socket.send(message).map_err(io::Error::other)
+            }
         }
     }
+}
+
+impl Web {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.socket.read() {
+                Ok(Message::Binary(said)) => self.rest.extend(said),
+                Ok(Message::Close(frame)) => self.closed = frame.map(|frame| frame.code.into()),
+                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                Ok(other) => return Err(io::Error::other(format!("the server says {other:?}"))),
+                Err(tungstenite::Error::ConnectionClosed) => return Ok(0),
+                Err(tungstenite::Error::Io(error)) => return Err(error),
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        self.rest.read(bytes)
+    }
+}
+
+/// The request of a client that is no browser.
+#[must_use]
+pub fn upgrade_to(address: SocketAddr) -> ClientRequestBuilder {
+    let url = format!("ws://{address}{WEBSOCKET_PATH}").parse().expect("an address makes a URL");
+    ClientRequestBuilder::new(url).with_sub_protocol(WEBSOCKET_PROTOCOL)
 }
 
 /// What came of waiting for a frame.
@@ -105,14 +190,62 @@ impl Connection {
     /// Nobody listens there, or not with TLS, or not one who is trusted.
     pub fn open_tls(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
         let Self { stream, decoder, frames } = Self::open(address)?;
-        let Stream::Plain(mut socket) = stream else { unreachable!("it was just opened") };
+        let Stream::Bare(Carrier::Plain(mut socket)) = stream else { unreachable!("it was just opened") };
         socket.set_read_timeout(Some(DEADLINE))?;
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let mut tls = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
         while tls.is_handshaking() {
             tls.complete_io(&mut socket)?;
         }
-        Ok(Self { stream: Stream::Tls(Box::new(StreamOwned::new(tls, socket))), decoder, frames })
+        Ok(Self { stream: Stream::Bare(Carrier::Tls(Box::new(StreamOwned::new(tls, socket)))), decoder, frames })
+    }
+
+    /// Goes on within WebSocket.
+    ///
+    /// # Errors
+    /// The server does not want it.
+    pub fn upgrade(self, request: ClientRequestBuilder) -> io::Result<Self> {
+        let Self { stream: Stream::Bare(carrier), decoder, frames } = self else { panic!("that it does already") };
+        carrier.socket().set_read_timeout(Some(DEADLINE))?;
+        let (socket, _) = tungstenite::client(request, carrier).map_err(io::Error::other)?;
+        let web = Web { socket, rest: VecDeque::new(), closed: None };
+        Ok(Self { stream: Stream::Web(Box::new(web)), decoder, frames })
+    }
+
+    /// Connects by WebSocket.
+    ///
+    /// # Errors
+    /// Nobody listens there, or wants it.
+    pub fn open_websocket(address: SocketAddr) -> io::Result<Self> {
+        Self::open(address)?.upgrade(upgrade_to(address))
+    }
+
+    /// The client of WebSocket itself.
+    ///
+    /// # Panics
+    /// It does not speak that.
+    pub fn websocket(&mut self) -> &mut WebSocket<impl Read + Write> {
+        let Stream::Web(web) = &mut self.stream else { panic!("no WebSocket") };
+        &mut web.socket
+    }
+
+    /// Says the end of WebSocket, with this code. What comes of it is read as ever.
+    ///
+    /// # Panics
+    /// It does not speak that, or the server is gone.
+    pub fn close_websocket(&mut self, code: u16) {
+        let frame = CloseFrame { code: CloseCode::from(code), reason: "enough".into() };
+        self.websocket().close(Some(frame)).expect("the server takes bytes");
+    }
+
+    /// What the server's close frame has said.
+    ///
+    /// # Panics
+    /// It does not speak WebSocket.
+    #[must_use]
+    pub fn close_code(&self) -> Option<u16> {
+        let Stream::Web(web) = &self.stream else { panic!("no WebSocket") };
+        web.closed
     }
 
     /// Sends bytes beneath TLS.
@@ -128,7 +261,7 @@ impl Connection {
     /// # Panics
     /// It does not speak TLS, or the server is gone.
     pub fn close_notify(&mut self) {
-        let Stream::Tls(tls) = &mut self.stream else { panic!("no TLS") };
+        let Stream::Bare(Carrier::Tls(tls)) = &mut self.stream else { panic!("no TLS") };
         tls.conn.send_close_notify();
         tls.flush().expect("the server takes bytes");
     }
@@ -140,7 +273,7 @@ impl Connection {
     pub fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(DEADLINE))?;
-        let stream = Stream::Plain(stream);
+        let stream = Stream::Bare(Carrier::Plain(stream));
         Ok(Self { stream, decoder: Decoder::new(SERVER_FRAME_BYTES_MAX as u32), frames: VecDeque::new() })
     }
 

@@ -80,6 +80,11 @@ fn the_table_of_limits_has_the_values_of_the_code() {
             "bytes of a PROXY header",
             format!("{}; {} as a line of text", limits::PROXY_HEADER_BYTES_MAX, limits::PROXY_LINE_BYTES_MAX),
         ),
+        (
+            "head of the request of a WebSocket",
+            format!("{}; {} headers", size(limits::UPGRADE_BYTES_MAX as u64), limits::UPGRADE_HEADERS_MAX),
+        ),
+        ("bytes that WebSocket holds of a connection", size(limits::WEBSOCKET_HELD_BYTES_MAX as u64)),
         ("hellos judged in a turn", grouped(limits::HELLOS_TURN_MAX as u64)),
         ("connections of a user", a_second(of_clients.logins_per_s)),
         ("devices of a user", grouped(limits::DEVICES_MAX as u64)),

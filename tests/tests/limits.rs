@@ -171,15 +171,18 @@ fn who_goes_and_comes_back_does_not_begin_anew() {
 
 #[test]
 fn pieces_that_make_no_frame_count_as_frames() {
-    let (mut world, limits) = world();
-    let link = world.connect(1, 1, Resume::Stored);
-    let mut sent = 0;
-    while world.clients[link.0].closed.is_none() {
-        sent += 1;
-        assert!(sent <= burst(limits.frames_per_s) + 3, "not closed");
-        world.bytes(link, &if sent == 1 { [0xff, 0x7f] } else { [0x02, 0x02] });
+    // The last is what frames of WebSocket with nothing in them are.
+    for piece in [&[0x02, 0x02][..], &[]] {
+        let (mut world, limits) = world();
+        let link = world.connect(1, 1, Resume::Stored);
+        let mut sent = 0;
+        while world.clients[link.0].closed.is_none() {
+            sent += 1;
+            assert!(sent <= burst(limits.frames_per_s) + 3, "not closed");
+            world.bytes(link, if sent == 1 { &[0xff, 0x7f] } else { piece });
+        }
+        assert_eq!(world.clients[link.0].closed, Some(Some(ErrorCode::RateLimited)));
     }
-    assert_eq!(world.clients[link.0].closed, Some(Some(ErrorCode::RateLimited)));
 }
 
 #[test]

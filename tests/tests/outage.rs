@@ -98,6 +98,7 @@ impl World {
             on_store_outage,
             revocations: Revocations::default(),
             audit: Audit::off(),
+            websocket_origins: Vec::new(),
             cluster: None,
         };
         let keys = Keys::from_pem(pem.as_bytes()).unwrap();

@@ -180,6 +180,11 @@ impl Findings {
         for (found, what) in [
             (plain.map(|address| ("listen", address)), "serve clients"),
             (tls, "serve clients that speak TLS"),
+            (config.websocket.listen.map(|address| ("websocket.listen", address)), "serve browsers"),
+            (
+                config.websocket.tls_listen.map(|address| ("websocket.tls_listen", address)),
+                "serve browsers that speak TLS",
+            ),
             (admin.map(|address| ("admin_listen", address)), "serve metrics and health"),
         ] {
             let Some((key, address)) = found else { continue };

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::{
     AdminListen, address,
     quantity::{Unit, human, parse_quantity},
+    websocket,
 };
 
 /// One key of a configuration.
@@ -39,6 +40,7 @@ pub(super) enum Slot<'a> {
     AddressOrNone(&'a mut Option<SocketAddr>),
     Admin(&'a mut AdminListen),
     Networks(&'a mut Vec<IpNet>),
+    Origins(&'a mut Vec<String>),
     Choice(&'a mut dyn Choice),
 }
 
@@ -240,7 +242,10 @@ impl Slot<'_> {
             (Self::Networks(value), Found::List(list)) => {
                 **value = list.iter().map(address::parse_network).collect::<Result<_, _>>()?;
             }
-            (Self::Networks(_), Found::Text(text)) => {
+            (Self::Origins(value), Found::List(list)) => {
+                **value = list.iter().map(websocket::parse_origin).collect::<Result<_, _>>()?;
+            }
+            (Self::Networks(_) | Self::Origins(_), Found::Text(text)) => {
                 return Err(Refusal::because("this is text: brackets make it a list").meant(format!("[\"{text}\"]")));
             }
             (Self::Choice(value), Found::Text(text)) => {
@@ -248,9 +253,15 @@ impl Slot<'_> {
                     return Err(Refusal::default());
                 }
             }
-            (Self::Switch(_) | Self::Text { .. } | Self::Path { .. } | Self::Networks(_) | Self::Choice(_), _) => {
-                return Err(of_another_kind());
-            }
+            (
+                Self::Switch(_)
+                | Self::Text { .. }
+                | Self::Path { .. }
+                | Self::Networks(_)
+                | Self::Origins(_)
+                | Self::Choice(_),
+                _,
+            ) => return Err(of_another_kind()),
         }
         Ok(())
     }
@@ -266,6 +277,7 @@ impl Slot<'_> {
             | Self::AddressOrNone(_)
             | Self::Admin(_)
             | Self::Networks(_)
+            | Self::Origins(_)
             | Self::Choice(_) => true,
         }
     }
@@ -287,6 +299,7 @@ impl Slot<'_> {
                 AdminListen::USUAL
             ),
             Self::Networks(_) => "a list of networks, each as address/bits".to_owned(),
+            Self::Origins(_) => "a list of origins, each as scheme://host or scheme://host:port".to_owned(),
             Self::Choice(value) => {
                 value.words().iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
             }
@@ -299,13 +312,17 @@ impl Slot<'_> {
             Self::Text { example, .. } | Self::Path { example, .. } => toml_text(example),
             Self::AddressOrNone(_) => "\"127.0.0.1:7443\"".to_owned(),
             Self::Networks(value) if value.is_empty() => "[\"10.0.0.0/8\"]".to_owned(),
+            Self::Origins(value) if value.is_empty() => "[\"https://chat.example.org\"]".to_owned(),
             Self::Admin(_) => toml_text(&AdminListen::USUAL.to_string()),
             Self::Number(number) if human(number.value.get(), &number.unit).is_some() => {
                 toml_text(&human(number.value.get(), &number.unit).unwrap_or_default())
             }
-            Self::Number(_) | Self::Switch(_) | Self::Address(_) | Self::Networks(_) | Self::Choice(_) => {
-                self.to_string()
-            }
+            Self::Number(_)
+            | Self::Switch(_)
+            | Self::Address(_)
+            | Self::Networks(_)
+            | Self::Origins(_)
+            | Self::Choice(_) => self.to_string(),
         }
     }
 
@@ -334,14 +351,17 @@ impl fmt::Display for Slot<'_> {
             Self::Admin(AdminListen::Off) => toml_text("off"),
             Self::Admin(AdminListen::Auto) => toml_text("auto"),
             Self::Admin(AdminListen::At(address)) => toml_text(&address.to_string()),
-            Self::Networks(value) => {
-                let networks: Vec<_> = value.iter().map(|network| toml_text(&network.to_string())).collect();
-                format!("[{}]", networks.join(", "))
-            }
+            Self::Networks(value) => toml_list(value.iter().map(IpNet::to_string)),
+            Self::Origins(value) => toml_list(value.iter().cloned()),
             Self::Choice(value) => toml_text(value.word()),
         };
         f.write_str(&text)
     }
+}
+
+/// A list of text as a file writes it.
+fn toml_list(list: impl Iterator<Item = String>) -> String {
+    format!("[{}]", list.map(|text| toml_text(&text)).collect::<Vec<_>>().join(", "))
 }
 
 /// Text as a file writes it.

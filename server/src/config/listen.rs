@@ -29,6 +29,30 @@ pub enum Transport {
     Plain,
     /// TLS over it.
     Tls,
+    /// WebSocket over TCP.
+    WebSocket,
+    /// WebSocket over TLS.
+    WebSocketTls,
+}
+
+impl Transport {
+    /// Whether it is encrypted.
+    #[must_use]
+    pub const fn is_tls(self) -> bool {
+        match self {
+            Self::Tls | Self::WebSocketTls => true,
+            Self::Plain | Self::WebSocket => false,
+        }
+    }
+
+    /// Whether it is WebSocket.
+    #[must_use]
+    pub const fn is_websocket(self) -> bool {
+        match self {
+            Self::WebSocket | Self::WebSocketTls => true,
+            Self::Plain | Self::Tls => false,
+        }
+    }
 }
 
 /// Where metrics and health are served: an address, `"auto"`, or nowhere, which a file writes as `""` or `"off"`.
@@ -63,11 +87,14 @@ impl Config {
     #[must_use]
     pub fn listeners(&self) -> Vec<Listen> {
         let at = |address, transport| Listen { address, transport };
-        match (self.tls.files(), self.tls.listen) {
+        let mut listeners = match (self.tls.files(), self.tls.listen) {
             (None, _) => vec![at(self.listen, Transport::Plain)],
             (Some(_), None) => vec![at(self.listen, Transport::Tls)],
             (Some(_), Some(tls)) => vec![at(self.listen, Transport::Plain), at(tls, Transport::Tls)],
-        }
+        };
+        listeners.extend(self.websocket.listen.map(|address| at(address, Transport::WebSocket)));
+        listeners.extend(self.websocket.tls_listen.map(|address| at(address, Transport::WebSocketTls)));
+        listeners
     }
 
     pub(super) fn check_addresses(&self, check: &mut Check<'_>) {
@@ -77,7 +104,11 @@ impl Config {
             AdminListen::At(address) => Some(address),
         };
         let plain = self.listeners().into_iter().find(|listen| listen.transport == Transport::Plain);
-        for (key, address) in [("listen", plain.map(|plain| plain.address)), ("admin_listen", admin)] {
+        for (key, address) in [
+            ("listen", plain.map(|plain| plain.address)),
+            ("admin_listen", admin),
+            ("websocket.listen", self.websocket.listen),
+        ] {
             let Some(address) = address else { continue };
             let reachable = !address.ip().to_canonical().is_loopback();
             check.that(
@@ -104,6 +135,18 @@ impl Config {
                         .to_owned()
                 },
             );
+        }
+        let mut taken = vec![Some(self.listen), self.tls.listen, admin];
+        for (key, address) in
+            [("websocket.listen", self.websocket.listen), ("websocket.tls_listen", self.websocket.tls_listen)]
+        {
+            let Some(own) = address else { continue };
+            check.that(own.port() == 0 || !taken.contains(&address), &[key, "listen", "tls.listen"], || {
+                "must be an address of its own, other than `listen`, `tls.listen`, `admin_listen` and the other one of \
+                 [websocket], or \"\" for none"
+                    .to_owned()
+            });
+            taken.push(address);
         }
     }
 }

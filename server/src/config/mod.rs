@@ -22,6 +22,7 @@ mod quantity;
 mod store;
 mod syntax;
 mod unknown;
+mod websocket;
 
 use std::{
     collections::BTreeMap,
@@ -53,6 +54,7 @@ pub use listen::{AdminListen, Listen, Tls, Transport};
 pub use presence::Presence;
 use quantity::{Unit, human};
 pub use store::{Ack, Backend, FoundationDb, HAS_FOUNDATIONDB, NOT_BUILT, Store};
+pub use websocket::WebSocket;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -82,6 +84,8 @@ pub struct Config {
     pub auth: Auth,
     /// What the server proves with who it is.
     pub tls: Tls,
+    /// Where browsers connect.
+    pub websocket: WebSocket,
     /// What is written down about that.
     pub audit: Audit,
     /// How often clients may do things.
@@ -182,6 +186,7 @@ impl Default for Config {
             store: Store::default(),
             auth: Auth::default(),
             tls: Tls::default(),
+            websocket: WebSocket::default(),
             audit: Audit::default(),
             limits: Limits::default(),
             cache: Cache::default(),
@@ -242,6 +247,7 @@ impl Config {
             store,
             auth,
             tls,
+            websocket,
             audit,
             limits,
             cache,
@@ -263,6 +269,7 @@ impl Config {
         keys.extend(auth.keys());
         keys.extend(audit.keys());
         keys.extend(tls.keys());
+        keys.extend(websocket.keys());
         keys.extend(limits.keys());
         keys.extend(cache.keys());
         keys.extend(presence.keys());
@@ -339,6 +346,7 @@ impl Config {
         self.journal.check(check);
         self.store.check(check);
         self.tls.check(check);
+        self.websocket.check(check);
         self.cluster.check(check);
     }
 }

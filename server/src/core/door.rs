@@ -16,6 +16,7 @@ use crate::{
         auth::{Claims, Keys, TokenError},
         handshake::{Step, bye},
         proxy::{self, Cut, HeaderError, NO_HEADER_EXPECTED, Source, looks_like_header},
+        upgrade::Refusal,
     },
     cluster::file::Identity,
     config::Transport,
@@ -277,6 +278,8 @@ impl Core {
         let address = match transport {
             Transport::Plain => &to.clients,
             Transport::Tls => &to.clients_tls,
+            // The cluster's file names no addresses for it.
+            Transport::WebSocket | Transport::WebSocketTls => &None,
         };
         let name = &to.name;
         let detail = match address {
@@ -302,15 +305,27 @@ impl Core {
 
     /// A connection to a listener that speaks TLS began with something else: this.
     pub fn is_not_tls(&mut self, now: Now, conn: ConnId, first: &[u8]) {
-        self.tls_failed(now, conn);
+        self.stream_failed(now, conn);
         self.end_greeting(now, conn);
         self.counters().handshakes_failed.one();
         let detail = if looks_like_header(first) { NO_HEADER_EXPECTED } else { "this listener speaks TLS only" };
         self.refuse(conn, ErrorCode::TlsRequired, 0, detail);
     }
 
-    /// The TLS of a connection has failed before it was let in.
-    pub fn tls_failed(&mut self, now: Now, conn: ConnId) {
+    /// The request with which a WebSocket connection begins is refused, with an answer that says so.
+    pub fn not_upgraded(&mut self, now: Now, conn: ConnId, refusal: &Refusal) {
+        let Some(Greeting { peer, .. }) = self.greetings.of(conn) else { return };
+        let peer = *peer;
+        self.stream_failed(now, conn);
+        self.end_greeting(now, conn);
+        self.counters().websocket_refused.one();
+        debug!(core = self.id.0, slot = conn.slot, %peer, %refusal, "upgrade refused");
+        let (peer, reason) = (Some(peer), Some(format!("no upgrade: {refusal}")));
+        self.report(Event { peer, reason, ..Event::new(now.wall, What::Refused) });
+    }
+
+    /// The TLS or the WebSocket of a connection has failed before it was let in.
+    pub fn stream_failed(&mut self, now: Now, conn: ConnId) {
         if let Some(greeting) = self.greetings.of(conn) {
             self.common.origins.failed(greeting.origin, now.monotonic_ms);
         }

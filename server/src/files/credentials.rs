@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::TimestampMs;
+use proto_spec::{TimestampMs, WEBSOCKET_ALPN};
 use rustls::ServerConfig;
 use thiserror::Error;
 
@@ -29,7 +29,24 @@ pub struct Credentials {
     /// What tokens are checked with.
     pub keys: Keys,
     /// What TLS connections are accepted with, if any are.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Accepting>,
+}
+
+/// What TLS connections are accepted with: one certificate, and by what is spoken within.
+#[derive(Clone, Debug)]
+pub struct Accepting {
+    /// Where the protocol itself is.
+    pub protocol: Arc<ServerConfig>,
+    /// Where WebSocket is.
+    pub websocket: Arc<ServerConfig>,
+}
+
+impl Accepting {
+    fn with(protocol: Arc<ServerConfig>) -> Self {
+        let mut websocket = ServerConfig::clone(&protocol);
+        websocket.alpn_protocols = vec![WEBSOCKET_ALPN.to_vec()];
+        Self { protocol, websocket: Arc::new(websocket) }
+    }
 }
 
 /// Credentials as their files have them.
@@ -152,7 +169,7 @@ impl Credentials {
         };
         let validity = validity.flatten();
         if errors.is_empty() {
-            Ok(Loaded { credentials: Self { keys, tls }, validity, passed_over })
+            Ok(Loaded { credentials: Self { keys, tls: tls.map(Accepting::with) }, validity, passed_over })
         } else {
             Err(CredentialsErrors { errors, validity, passed_over })
         }

@@ -105,6 +105,8 @@ pub struct NodeConfig {
     pub revocations: Revocations,
     /// Where it is reported who comes and who is refused.
     pub audit: Audit,
+    /// Pages of which origins may connect by WebSocket; none: those of the host that they connect to.
+    pub websocket_origins: Vec<String>,
     /// The other nodes, and where they connect; none: there are no others.
     pub cluster: Option<ClusterConfig>,
 }
@@ -318,6 +320,7 @@ impl Node {
             inquiries: Inquiries::default(),
             luggage: Mutex::default(),
             listeners,
+            websocket_origins: config.websocket_origins.clone(),
             rings: (0..config.cores).map(|_| AtomicI32::new(-1)).collect(),
             stopping: AtomicBool::new(false),
             lost: OnceLock::new(),
@@ -429,8 +432,16 @@ impl Node {
     /// # Errors
     /// The kernel does not tell.
     pub fn tls_address(&self) -> io::Result<Option<SocketAddr>> {
-        let tls = self.shared.listeners.iter().find(|listener| listener.transport == Transport::Tls);
-        tls.map(|listener| listener.socket.local_addr()).transpose()
+        self.address_of(Transport::Tls)
+    }
+
+    /// Where clients connect in this way, if they can.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn address_of(&self, transport: Transport) -> io::Result<Option<SocketAddr>> {
+        let found = self.shared.listeners.iter().find(|listener| listener.transport == transport);
+        found.map(|listener| listener.socket.local_addr()).transpose()
     }
 
     /// What can be changed while it runs.

@@ -8,9 +8,9 @@
 mod clients;
 mod core_rim;
 mod stopping;
+mod streams;
 #[cfg(test)]
 mod tests;
-mod tls;
 mod tunnels;
 
 use std::{
@@ -60,7 +60,7 @@ pub(super) struct Reactor {
     /// Completions of receives that wait until other cores and the reader threads have caught up, in order.
     deferred: VecDeque<Completion>,
     completions: Vec<Completion>,
-    /// Plaintext of a receive, while it is looked at.
+    /// Plaintext of a receive that was encrypted, while it is looked at.
     plain: Vec<u8>,
     /// Places of accepts that are not under way; begun with the next tick.
     accepts_idle: Vec<u32>,
@@ -77,7 +77,7 @@ pub(super) struct Reactor {
 enum Departure {
     /// A receive says so.
     Ended(Completion),
-    /// A close_notify does.
+    /// A close_notify does, or a close frame of WebSocket.
     Announced(ConnId),
 }
 
@@ -395,6 +395,7 @@ impl Reactor {
         let counters = self.counters();
         counters.connections.set(self.rim.connections.len() as u64);
         counters.tls_connections.set(self.rim.connections.tls_len() as u64);
+        counters.websocket_connections.set(self.rim.connections.websocket_len() as u64);
         counters.handshakes.set(self.core.greetings() as u64);
         self.core.common().counters.set_shard(self.core.id(), self.core.shard_counters());
     }

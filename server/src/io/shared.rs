@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) luggage: Mutex<HashMap<(CoreId, u32), Stream>>,
     /// One at least.
     pub(super) listeners: Vec<Listener>,
+    /// Pages of which origins may connect by WebSocket; none: those of the host that they connect to.
+    pub(super) websocket_origins: Vec<String>,
     /// Where other nodes connect, if there are any.
     pub(super) mesh_listener: Option<TcpListener>,
     /// What they prove to each other who they are with.

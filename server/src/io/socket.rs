@@ -3,7 +3,7 @@
 //! A connection lives in the slot of its direct descriptor. The slot is free again only when no operation of its old
 //! life is in flight, so a completion always finds the connection that it belongs to. An idle connection owns no buffer.
 //!
-//! Stages: greeting -> serving -> flushing -> lingering -> ending -> (slot free); greeting -> leaving -> ending when the
+//! Stages: greeting -> serving -> flushing -> lingering -> ending -> (slot free); with WebSocket flushing -> awaiting -> flushing again; greeting -> leaving -> ending when the
 //! home is another core; greeting -> tunnelled, and on as from serving, when another node serves the client through this one; any -> ending when the peer or the network ends it.
 //!
 //! Here: the table of connections, their way to serving, and what is received. How bytes travel
@@ -26,7 +26,7 @@ use crate::{
     shard::{ConnId, ReadState},
 };
 pub use output::Sent;
-pub use stream::Stream;
+pub use stream::{End, Heard, Stream};
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub enum Stage {
     Tunnelled,
     /// Sends what is left and takes no more.
     Flushing,
+    /// Has told the peer of the end by WebSocket, and waits for the answer.
+    Awaiting,
     /// Everything is sent; waits for the peer to close its side.
     Lingering,
     /// Waits until its operations have ended.
@@ -82,9 +84,10 @@ const _: () = assert!(size_of::<Conn>() + size_of::<Vec<u8>>() <= 100);
 impl Conn {
     fn wants_bytes(&self) -> bool {
         match self.stage {
-            Stage::Greeting => true,
+            // What is said to it first has left before more is read: so no send is in flight when the connection goes to another core.
+            Stage::Greeting => !self.sending && !self.dirty,
             Stage::Serving | Stage::Tunnelled | Stage::Flushing => !self.paused && !self.ended,
-            Stage::Lingering => !self.ended,
+            Stage::Awaiting | Stage::Lingering => !self.ended,
             Stage::Free | Stage::Leaving | Stage::Ending | Stage::Closing => false,
         }
     }
@@ -113,6 +116,8 @@ pub enum Received {
     Bytes,
     /// Bytes for another node.
     Tunnelled,
+    /// Bytes behind the end, among which may be the answer to it.
+    Farewell,
     /// Nothing, or bytes that nobody wants any more.
     Nothing,
     /// There was no free buffer.
@@ -127,6 +132,7 @@ pub struct Connections {
     table: Vec<Conn>,
     open: usize,
     tls: usize,
+    websocket: usize,
     /// Connections that got output in this turn.
     dirty: Vec<ConnId>,
     /// When flushing connections are cut. In order, since all have the same time; those that are past it are passed over.
@@ -164,6 +170,12 @@ impl Connections {
     #[must_use]
     pub fn tls_len(&self) -> usize {
         self.tls
+    }
+
+    /// How many connections speak WebSocket, or have to.
+    #[must_use]
+    pub fn websocket_len(&self) -> usize {
+        self.websocket
     }
 
     /// All connections in one of the stages before their end.
@@ -210,10 +222,11 @@ impl Connections {
     /// From now on a connection's bytes travel by this stream.
     pub fn set_stream(&mut self, conn: ConnId, stream: Stream) {
         if let Some(found) = self.get_mut(conn) {
-            debug_assert!(!found.stream.is_tls() && found.queued.is_empty(), "a connection begins with it");
-            let is_tls = stream.is_tls();
+            debug_assert!(found.stream.is_plain() && found.queued.is_empty(), "a connection begins with it");
+            let (is_tls, is_websocket) = (stream.is_tls(), stream.is_websocket());
             found.stream = stream;
             self.tls += usize::from(is_tls);
+            self.websocket += usize::from(is_websocket);
         }
     }
 
@@ -222,10 +235,19 @@ impl Connections {
         Some(&mut self.get_mut(conn)?.stream)
     }
 
-    /// Takes the stream of a connection that is plain from now on, or goes on elsewhere.
+    /// A connection goes on without TLS.
+    pub fn drop_tls(&mut self, conn: ConnId) {
+        let Some(stream) = self.stream(conn) else { return };
+        let had_tls = stream.is_tls();
+        stream.drop_tls();
+        self.tls -= usize::from(had_tls);
+    }
+
+    /// Takes the stream of a connection that is over here.
     pub fn take_stream(&mut self, conn: ConnId) -> Stream {
         let stream = self.stream(conn).map(std::mem::take).unwrap_or_default();
         self.tls -= usize::from(stream.is_tls());
+        self.websocket -= usize::from(stream.is_websocket());
         stream
     }
 
@@ -277,8 +299,7 @@ impl Connections {
     pub fn leave(&mut self, conn: ConnId) {
         if let Some(found) = self.get_mut(conn) {
             debug_assert!(found.stage == Stage::Greeting && !found.receiving, "hellos are received one by one");
-            // Who has finished a TLS handshake has received all that was sent for it.
-            debug_assert!(!found.sending, "nothing is said before the hello but by TLS");
+            debug_assert!(!found.sending, "what was said before the hello has left before that was read");
             found.stage = Stage::Leaving;
             found.parting = true;
         }
@@ -299,6 +320,7 @@ impl Connections {
             (1.., Stage::Greeting) => Received::Hello,
             (1.., Stage::Serving) => Received::Bytes,
             (1.., Stage::Tunnelled) => Received::Tunnelled,
+            (1.., Stage::Flushing | Stage::Awaiting) if found.stream.is_websocket() => Received::Farewell,
             (1.., _) => Received::Nothing,
             (0, Stage::Flushing) => {
                 // It may still read what is left for it.
@@ -378,12 +400,13 @@ pub fn conn_of(token: Token) -> ConnId {
 #[cfg(test)]
 mod tests {
     use std::{
-        io::Write as _,
+        io::{Read as _, Write as _},
         net::{TcpListener, TcpStream},
         os::fd::AsFd as _,
     };
 
     use super::*;
+    use crate::access::upgrade::Pages;
     use rim::ring::{Completion, Doorbell, Payload};
 
     /// The connections of a core without its shard. Time stands still unless a test moves it.
@@ -419,6 +442,24 @@ mod tests {
             (client, conn)
         }
 
+        /// A connection that is served by WebSocket, and its client, which has read the answer.
+        pub(super) fn connect_websocket(&mut self) -> (TcpStream, ConnId) {
+            let (mut client, conn) = self.connect();
+            self.connections.set_stream(conn, Stream::new(None, true));
+            let request = b"GET /v1/ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\
+                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                Sec-WebSocket-Protocol: ringpost.v1\r\n\r\n";
+            let pages = Pages { origins: &[], is_tls: false };
+            assert_eq!(self.connections.request(conn, request, pages), None);
+            let sends = self.sends;
+            self.until(|world| world.sends > sends);
+            let mut answer = vec![0; 4_096];
+            let length = client.read(&mut answer).unwrap();
+            assert!(answer[..length].starts_with(b"HTTP/1.1 101 ") && answer[..length].ends_with(b"\r\n\r\n"));
+            assert_eq!(self.taken, 0, "that is none of the shard's");
+            (client, conn)
+        }
+
         pub(super) fn until(&mut self, done: impl Fn(&Self) -> bool) {
             while !done(self) {
                 self.connections.flush(&mut self.ring);
@@ -439,8 +480,11 @@ mod tests {
                 (Op::Receive, payload) => {
                     let received = self.connections.received(token, result, more);
                     if let Payload::Received(filled) = payload {
-                        if received == Received::Bytes {
-                            self.received.push((conn_of(token), self.ring.bytes(&filled).to_vec()));
+                        let bytes = self.ring.bytes(&filled).to_vec();
+                        match received {
+                            Received::Bytes => self.received.push((conn_of(token), bytes)),
+                            Received::Farewell => self.connections.farewell(0, conn_of(token), bytes, &mut self.ring),
+                            _ => {}
                         }
                         self.ring.give_back(filled);
                     }

@@ -91,6 +91,7 @@ impl<S: Store> World<S> {
             on_store_outage: OnStoreOutage::Accept,
             revocations: Revocations::default(),
             audit: Audit::off(),
+            websocket_origins: Vec::new(),
             cluster: None,
         };
         change(&mut config);

@@ -108,6 +108,8 @@ counters! {
         handshakes: Gauge,
         /// Connections that speak TLS.
         tls_connections: Gauge,
+        /// Connections that speak WebSocket.
+        websocket_connections: Gauge,
         /// Connections accepted.
         accepted: Counter,
         /// Accepts that failed; tried again with the next tick.
@@ -132,6 +134,12 @@ counters! {
         tls_resumed: Counter,
         /// Connections that a fault of TLS has ended, during the handshake or after it.
         tls_failed: Counter,
+        /// Requests of WebSocket that were answered with an upgrade.
+        websocket_upgrades: Counter,
+        /// Requests of WebSocket that were refused, and what was none.
+        websocket_refused: Counter,
+        /// Connections that a fault in the frames of WebSocket has ended.
+        websocket_failed: Counter,
         /// Connections closed by the peer or the network.
         closed_by_peer: Counter,
         /// Connections closed after the client's bye.

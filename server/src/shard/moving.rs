@@ -233,6 +233,8 @@ impl Session {
         match self.follows? {
             Transport::Plain => node.clients.as_deref(),
             Transport::Tls => node.clients_tls.as_deref(),
+            // The cluster's file names no addresses for it.
+            Transport::WebSocket | Transport::WebSocketTls => None,
         }
     }
 }

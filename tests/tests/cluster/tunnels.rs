@@ -1,7 +1,10 @@
 //! Clients that follow no redirect, and come to a node that does not serve them. All devices here say so in their hellos, unless a test
 //! gives them a route.
 
-use std::io::{Read as _, Write as _};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+};
 
 use server::mesh::wire::{self, Greeting, Opening, Said, VERSIONS};
 
@@ -49,6 +52,42 @@ fn a_client_that_follows_no_redirect_is_served_through_the_node_that_it_has_come
         let connections = |at| cluster.metric(at, "ringpost_core_connections");
         tunnels(&cluster, 0).0 == 0.0 && connections(0) == 0.0 && connections(1) == 0.0
     });
+}
+
+/// The cluster's file names no address for browsers, so they stay, whether they follow redirects or not.
+#[test]
+fn a_browser_is_served_through_the_node_that_it_has_come_to() {
+    let mut cluster = several_cores(Cluster::new());
+    let ip = cluster.nodes[0].config.listen.ip();
+    let address = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap();
+    cluster.nodes[0].config.websocket.listen = Some(address);
+    let cluster = cluster.and_start();
+    let [alice, bob] = [1, 0].map(|at| cluster.user(at));
+    let mut browser = Device::new(alice, 1, cluster.nodes[0].token(alice));
+    assert!(browser.try_connect_over(Connection::open_websocket(address).unwrap(), Resume::Stored));
+    let mut other = cluster.connected(0, bob);
+    assert_eq!((tunnels(&cluster, 0), tunnels(&cluster, 1)), ((1.0, 0.0), (0.0, 1.0)));
+    browser.say(bob, "ping");
+    other.step_until("it has come", |device| heard_from(device, alice) == ["ping"]);
+    other.say(alice, "pong");
+    browser.step_until("so has the answer", |device| heard_from(device, bob) == ["pong"]);
+    // One who would follow a redirect.
+    let mut follows = Connection::open_websocket(address).unwrap();
+    let mut hello = hello(&cluster.nodes[0].token(alice), 1, Resume::Stored);
+    if let ClientFrame::Hello { hops, .. } = &mut hello {
+        *hops = 1;
+    }
+    follows.send(&[hello]);
+    follows.until(|frame| matches!(frame, ServerFrame::Welcome { .. }).then_some(()));
+    wait_until("the first connection of the device is replaced", || {
+        browser.step(Duration::from_millis(1));
+        !browser.is_connected()
+    });
+    follows.is_alive();
+    follows.close_websocket(1000);
+    while follows.frame().is_some() {}
+    assert_eq!(follows.close_code(), Some(1000));
+    wait_until("they have gone, at both ends", || tunnels(&cluster, 0).0 == 0.0);
 }
 
 /// Much, and in the direction in which nobody reads at first.

@@ -105,6 +105,12 @@ pub(crate) struct ServeArguments {
     /// Where clients connect.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<OsString>,
+    /// Where browsers connect, by WebSocket without TLS.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) websocket_listen: Option<OsString>,
+    /// The same with TLS: needs a certificate.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) websocket_tls_listen: Option<OsString>,
     /// Where metrics and health are served: an address, auto, or off.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) admin_listen: Option<OsString>,

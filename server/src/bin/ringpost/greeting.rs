@@ -2,6 +2,7 @@
 
 use std::{env, fmt::Write as _, fs, net::SocketAddr};
 
+use proto_spec::WEBSOCKET_PATH;
 use server::{
     config::Config,
     files::{
@@ -18,12 +19,14 @@ use crate::arguments::ServeArguments;
 pub(crate) struct Addresses {
     pub(crate) listen: SocketAddr,
     pub(crate) tls: Option<SocketAddr>,
+    pub(crate) websocket: Option<SocketAddr>,
+    pub(crate) websocket_tls: Option<SocketAddr>,
     pub(crate) admin: Option<SocketAddr>,
 }
 
 /// What a newcomer must know, with commands that work as they are printed, in any folder.
 pub(crate) fn greeting(config: &Config, data: &DataDir, addresses: Addresses, arguments: &ServeArguments) -> String {
-    let Addresses { listen, tls, admin } = addresses;
+    let Addresses { listen, tls, websocket, websocket_tls, admin } = addresses;
     let config_file = arguments.config.as_deref();
     let mut text = String::new();
     // Writing to a String can not fail.
@@ -33,6 +36,11 @@ pub(crate) fn greeting(config: &Config, data: &DataDir, addresses: Addresses, ar
         Some(tls) if tls == listen => line("", "with TLS 1.3, and nothing else"),
         Some(tls) => line("", &format!("and with TLS 1.3 on {tls}")),
         None => {}
+    }
+    for (scheme, address) in [("ws", websocket), ("wss", websocket_tls)] {
+        if let Some(address) = address {
+            line("", &format!("and browsers on {scheme}://{address}{WEBSOCKET_PATH}"));
+        }
     }
     line("data", &data.path().display().to_string());
     if let Some(admin) = admin {

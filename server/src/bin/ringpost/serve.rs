@@ -15,7 +15,7 @@ use rim::{process::exit_at_once, rlimit::raise_descriptor_limit, utc::wall_now};
 use server::{
     access::validity::WARN_EVERY_S,
     commands::preflight::Findings,
-    config::{AdminListen, Config, ConfigError, Draft},
+    config::{AdminListen, Config, ConfigError, Draft, Transport},
     files::{
         certificate::{self, Tickets},
         credentials::{Credentials, CredentialsErrors, Loaded},
@@ -127,10 +127,18 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
             Err(_) => future::pending().await,
         }
     };
-    let addresses = Addresses { listen: node.address(), tls: node.tls_address()?, admin: admin_address };
+    let addresses = Addresses {
+        listen: node.address(),
+        tls: node.tls_address()?,
+        websocket: node.address_of(Transport::WebSocket)?,
+        websocket_tls: node.address_of(Transport::WebSocketTls)?,
+        admin: admin_address,
+    };
     tracing::info!(
         listen = %addresses.listen,
         tls = addresses.tls.map(display),
+        websocket = addresses.websocket.map(display),
+        websocket_tls = addresses.websocket_tls.map(display),
         admin = addresses.admin.map(display),
         cores = config.cores(),
         data = %data.path().display(),
@@ -154,6 +162,8 @@ fn read_config(arguments: &ServeArguments) -> Result<Config, ConfigError> {
     for (flag, key, value) in [
         ("--cores", "cores", &arguments.cores),
         ("--listen", "listen", &arguments.listen),
+        ("--websocket-listen", "websocket.listen", &arguments.websocket_listen),
+        ("--websocket-tls-listen", "websocket.tls_listen", &arguments.websocket_tls_listen),
         ("--admin-listen", "admin_listen", &arguments.admin_listen),
         ("--data", "data_dir", &arguments.data),
     ] {
@@ -199,7 +209,7 @@ fn start_unless_told_to_end(
 /// At the usual address, or at a free port if another program has that one, or clients are to have it.
 fn bind_admin_anywhere(config: &Config) -> io::Result<TcpListener> {
     let usual = AdminListen::USUAL;
-    let is_for_clients = [Some(config.listen), config.tls.listen].contains(&Some(usual));
+    let is_for_clients = config.listeners().iter().any(|listen| listen.address == usual);
     match TcpListener::bind(usual) {
         Ok(listener) if !is_for_clients => Ok(listener),
         Err(error) if error.kind() != ErrorKind::AddrInUse => Err(error),

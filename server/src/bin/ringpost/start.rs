@@ -94,6 +94,7 @@ pub(crate) fn start_node(
         },
         revocations,
         audit,
+        websocket_origins: config.websocket.origins.clone(),
         cluster,
     };
     let started =

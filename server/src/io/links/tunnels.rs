@@ -61,8 +61,8 @@ impl Visitor {
         // The ring waits for a socket that blocks, and fails at once on one that does not.
         socket.set_nonblocking(false)?;
         let stream = match crypt {
-            Crypt::Came(tls) => Stream::Tls(tls),
-            Crypt::Plain | Crypt::Dialled(_) => Stream::Plain,
+            Crypt::Came(tls) => Stream::new(Some(tls), false),
+            Crypt::Plain | Crypt::Dialled(_) => Stream::default(),
         };
         Ok((socket.into(), stream, client, said))
     }

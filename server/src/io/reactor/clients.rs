@@ -10,7 +10,7 @@ use rim::{
 use tracing::{debug, warn};
 
 use super::{
-    super::socket::{Received, Sent, Stage, Stream, conn_of},
+    super::socket::{Received, Sent, Stage, conn_of},
     Reactor,
 };
 use crate::{
@@ -68,7 +68,7 @@ impl Reactor {
             }
             (Received::Bytes, Payload::Received(filled)) => {
                 self.count_received(result);
-                if !self.on_ciphertext(now, conn, filled) {
+                if !self.on_wrapped(now, conn, filled) {
                     self.core.bytes(now, conn, self.rim.ring.bytes(filled));
                     self.obey(now);
                 }
@@ -77,9 +77,14 @@ impl Reactor {
                 self.count_received(result);
                 self.on_tunnelled(now, conn, filled);
             }
+            (Received::Farewell, Payload::Received(filled)) => {
+                let Self { rim, .. } = self;
+                let bytes = rim.ring.bytes(filled).to_vec();
+                rim.connections.farewell(now.monotonic_ms, conn, bytes, &mut rim.ring);
+            }
             (Received::Starved, _) => self.counters().receives_starved.one(),
             (Received::Gone(stage), _) => self.on_gone(now, conn, stage, result),
-            (Received::Hello | Received::Bytes | Received::Tunnelled | Received::Nothing, _) => {}
+            (Received::Hello | Received::Bytes | Received::Tunnelled | Received::Farewell | Received::Nothing, _) => {}
         }
         if let Payload::Received(filled) = payload {
             self.rim.ring.give_back(filled);
@@ -160,11 +165,11 @@ impl Reactor {
         self.rim.connections.parted(completion.token);
         let result = if completion.result < 0 { Err(error_of(completion.result)) } else { Ok(()) };
         let ticket = self.core.moved(conn, result);
-        // Its TLS is there before who it is gets there by mail. A plain connection takes nothing along.
+        // What lies over it is there before who it is gets there by mail. A plain connection takes nothing along.
         if let Some(ticket) = ticket {
-            match self.rim.connections.take_stream(conn) {
-                Stream::Plain => {}
-                stream @ Stream::Tls(_) => _ = self.rim.shared.luggage.lock().insert((self.core.id(), ticket), stream),
+            let stream = self.rim.connections.take_stream(conn);
+            if !stream.is_plain() {
+                self.rim.shared.luggage.lock().insert((self.core.id(), ticket), stream);
             }
         }
         self.obey(now);

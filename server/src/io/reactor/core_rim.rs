@@ -35,8 +35,8 @@ pub(super) struct CoreRim {
     pub(super) id: CoreId,
     pub(super) shared: Arc<Shared>,
     pub(super) connections: Connections,
-    /// Connections whose peer has gone; a few are ended in each turn. One is here twice at most: for the end of its TLS and for
-    /// the end of its socket.
+    /// Connections whose peer has gone; a few are ended in each turn. One is here three times at most: for the end of its
+    /// WebSocket, of its TLS and of its socket.
     pub(super) departures: VecDeque<Departure>,
     pub(super) reporter: Reporter,
     pub(super) post: Post<CoreMessage>,
@@ -145,10 +145,8 @@ impl Rim for CoreRim {
 impl CoreRim {
     /// A connection has come from another core, or has not got there: its stream goes on here.
     pub(super) fn adopt(&mut self, conn: ConnId, stream: Stream) {
-        match &stream {
-            Stream::Plain => {}
-            Stream::Tls(tls) if tls.is_half_closed() => self.departures.push_back(Departure::Announced(conn)),
-            Stream::Tls(_) => {}
+        if stream.is_over() {
+            self.departures.push_back(Departure::Announced(conn));
         }
         self.connections.set_stream(conn, stream);
     }

@@ -89,6 +89,7 @@ impl World {
                 socket: TcpListener::bind("127.0.0.1:0").unwrap(),
                 transport: Transport::Plain,
             }],
+            websocket_origins: Vec::new(),
             mesh_listener: None,
             mesh_tls: None,
             rings: (0..2).map(|_| AtomicI32::new(-1)).collect(),
@@ -346,7 +347,7 @@ fn tls_goes_along_to_the_home_core_and_says_the_bye_when_there_is_no_room() {
         let socket = world.greeting();
         let conn = world.cores[0].rim.connections.living().last().unwrap();
         let tls = ServerTls::accept(Arc::clone(&config)).unwrap();
-        world.cores[0].rim.connections.set_stream(conn, Stream::Tls(Box::new(tls)));
+        world.cores[0].rim.connections.set_stream(conn, Stream::new(Some(Box::new(tls)), false));
         let tls = ClientConnection::new(files.client(&[]), ServerName::try_from("localhost").unwrap()).unwrap();
         let mut stream = StreamOwned::new(tls, socket);
         let hello = world.hello.clone();

@@ -45,24 +45,17 @@ impl Reactor {
 
     /// What the client of a tunnel says.
     pub(super) fn on_tunnelled(&mut self, now: Now, conn: ConnId, filled: &Filled) {
-        let (plain, heard) = match self.rim.connections.stream(conn) {
-            None => return,
-            Some(Stream::Plain) => (self.rim.ring.bytes(filled).to_vec(), None),
-            Some(Stream::Tls(tls)) => {
-                let mut plain = Vec::new();
-                let heard = tls.receive(self.rim.ring.bytes_mut(filled), &mut plain);
-                (plain, Some(heard))
-            }
-        };
-        if !plain.is_empty() {
-            self.rim.links.send(Line::Tunnel(conn), &plain);
+        let Some(stream) = self.rim.connections.stream(conn) else { return };
+        let mut plain = Vec::new();
+        let (said, heard) = stream.receive(self.rim.ring.bytes_mut(filled), &mut plain);
+        if !said.is_empty() {
+            self.rim.links.send(Line::Tunnel(conn), said);
             if self.rim.links.waiting_in_tunnel(conn) > TUNNEL_WAITING_BYTES_MAX {
                 self.rim.connections.set_reading(conn, ReadState::Paused, &mut self.rim.ring);
             }
         }
-        if let Some(heard) = heard {
-            self.after_ciphertext(now, conn, heard);
-        }
+        self.rim.connections.answer(conn);
+        self.after_stream(now, conn, heard.end);
     }
 
     // ---- where it is served

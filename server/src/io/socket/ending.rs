@@ -86,18 +86,26 @@ impl Connections {
             }
         }
         while let Some(conn) = take_due(&mut self.linger_deadlines, now_ms) {
-            if self.stage(conn) == Stage::Lingering {
+            // Who flushes has answered in time, and gets the goodbye of TLS.
+            if matches!(self.stage(conn), Stage::Awaiting | Stage::Flushing | Stage::Lingering) {
                 self.abandon(conn, ring);
             }
         }
         cut
     }
 
-    /// Everything is sent: says so to the peer, and waits for it to close its side.
+    /// Everything is sent: says so to the peer, and waits for it to close its side. A peer that speaks WebSocket has been told so in a
+    /// frame, and answers that first: a proxy on the way might end both sides when one does, and lose the answer.
     pub(super) fn linger(&mut self, now_ms: u64, conn: ConnId, ring: &mut Ring) {
         let Some(found) = self.get_mut(conn) else { return };
         if found.ended {
             self.abandon(conn, ring);
+            return;
+        }
+        if found.stream.awaits_close() {
+            found.stage = Stage::Awaiting;
+            self.linger_deadlines.push_back((now_ms + CLOSE_LINGER_MS, conn));
+            self.arm(conn, ring);
             return;
         }
         found.stage = Stage::Lingering;
@@ -105,6 +113,31 @@ impl Connections {
         ring.shutdown_write(conn.slot, conn.generation);
         self.linger_deadlines.push_back((now_ms + CLOSE_LINGER_MS, conn));
         self.arm(conn, ring);
+    }
+
+    /// What a peer says that has been told, or is being told, of the end by WebSocket: nothing counts but its answer.
+    pub fn farewell(&mut self, now_ms: u64, conn: ConnId, mut bytes: Vec<u8>, ring: &mut Ring) {
+        let Some(found) = self.get_mut(conn) else { return };
+        if !found.stream.awaits_close() {
+            return;
+        }
+        found.stream.receive(&mut bytes, &mut Vec::new());
+        if found.stream.awaits_close() {
+            return;
+        }
+        let buffer = found.stream.finish(&mut found.queued);
+        self.reuse(buffer);
+        let found = &mut self.table[conn.slot as usize];
+        let awaited = found.stage == Stage::Awaiting;
+        found.stage = Stage::Flushing;
+        if found.has_output() {
+            if !found.dirty {
+                found.dirty = true;
+                self.dirty.push(conn);
+            }
+        } else if awaited {
+            self.linger(now_ms, conn, ring);
+        }
     }
 
     /// A shutdown or a move has completed.
@@ -206,6 +239,59 @@ mod tests {
         assert_eq!(world.connections.cut_late(CLOSE_LINGER_MS, &mut world.ring), 0, "it got its last bytes");
         world.until(|world| world.connections.len() == 1);
         assert_eq!(world.connections.stage(flushing), Stage::Flushing);
+    }
+
+    #[test]
+    fn who_is_told_of_the_end_by_websocket_answers_before_the_end_of_the_socket() {
+        let mut world = World::new();
+        let (mut client, conn) = world.connect_websocket();
+        world.connections.queue(conn, b"bye");
+        world.connections.close(0, conn, &mut world.ring);
+        world.until(|world| world.connections.stage(conn) == Stage::Awaiting);
+        let mut said = [0; 9];
+        client.read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"\x82\x03bye\x88\x02\x03\xe8");
+        // A ping is no answer; a close frame is, in two pieces.
+        client.write_all(b"\x89\x80\0\0\0\0\x88\x82").unwrap();
+        client.set_nonblocking(true).unwrap();
+        assert_eq!(client.read(&mut said).unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it is open");
+        client.set_nonblocking(false).unwrap();
+        client.write_all(b"\0\0\0\0\x03\xe8").unwrap();
+        world.until(|world| world.connections.stage(conn) == Stage::Lingering);
+        assert_eq!(client.read(&mut said).unwrap(), 0);
+        drop(client);
+        world.until(|world| world.connections.is_empty());
+        assert_eq!(world.connections.websocket_len(), 0);
+    }
+
+    #[test]
+    fn an_answer_that_comes_before_all_is_sent_counts_and_one_that_does_not_come_is_not_waited_for_long() {
+        let mut world = World::new();
+        let (mut crossing, early) = world.connect_websocket();
+        let (mut silent, late) = world.connect_websocket();
+        for conn in [early, late] {
+            world.connections.queue(conn, &vec![7; 8 << 20]);
+            world.connections.close(0, conn, &mut world.ring);
+        }
+        crossing.write_all(b"\x88\x80\0\0\0\0").unwrap();
+        let readers = [crossing.try_clone().unwrap(), silent.try_clone().unwrap()].map(|mut client| {
+            std::thread::spawn(move || {
+                let mut first = vec![0; 1 << 20];
+                client.read_exact(&mut first).unwrap();
+                // In between the answer of the one is there.
+                let mut all = Vec::new();
+                let _ = client.read_to_end(&mut all);
+                all.ends_with(b"\x88\x02\x03\xe8")
+            })
+        });
+        world.until(|world| world.connections.stage(early) == Stage::Lingering);
+        world.until(|world| world.connections.stage(late) == Stage::Awaiting);
+        assert_eq!(world.connections.cut_late(CLOSE_LINGER_MS - 1, &mut world.ring), 0);
+        assert_eq!(world.connections.stage(late), Stage::Awaiting);
+        world.connections.cut_late(CLOSE_LINGER_MS, &mut world.ring);
+        world.until(|world| world.connections.is_empty());
+        assert!(readers.into_iter().all(|reader| reader.join().unwrap()));
+        silent.write_all(b"too late").unwrap();
     }
 
     /// Otherwise the shutdown might end the slot's next connection.

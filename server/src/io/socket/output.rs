@@ -1,15 +1,17 @@
 //! Output: the bytes on their way to clients. Owns what is queued, the one send of each connection, and the buffers
 //! that are used again.
 //!
-//! Output is kept as plaintext until it is flushed, and is encrypted then if the connection speaks TLS: one turn's output is
-//! one send, of as few records as can be. What the shard is told of as sent is plaintext.
+//! Output is kept as plaintext until it is flushed, with the frames of WebSocket in it if the connection speaks that, and is encrypted then
+//! if it speaks TLS: one turn's output is one send, of as few frames and records as can be. What the shard is told of as sent are the
+//! protocol's own bytes.
 //!
 //! Invariants: one send of a connection is in flight at a time; what it leaves over goes before what came later.
 
 use rim::{ring::Ring, token::Token};
 
-use super::{Connections, Stage, Stream, conn_of};
+use super::{Connections, Stage, conn_of};
 use crate::{
+    access::upgrade::{Pages, Refusal},
     limits::{OUTPUT_BUFFER_KEPT_BYTES, OUTPUT_BUFFERS_KEPT},
     shard::ConnId,
 };
@@ -24,14 +26,26 @@ pub enum Sent {
 }
 
 impl Connections {
-    /// What TLS has to say for its handshake leaves with the next [`Connections::flush`]. Tickets wait for the first output:
-    /// so no send is in flight when the connection goes to another core.
+    /// What TLS has to say for its handshake, and WebSocket in answer to a ping, leaves with the next [`Connections::flush`]. Tickets
+    /// wait for the first output.
     pub fn answer(&mut self, conn: ConnId) {
         let Some(found) = self.get_mut(conn) else { return };
         if found.stream.has_answer() && !found.dirty {
             found.dirty = true;
             self.dirty.push(conn);
         }
+    }
+
+    /// Bytes of the request of a connection that begins with one, in any cut. The answer leaves with the next [`Connections::flush`]; if
+    /// the request is refused, the caller closes.
+    pub fn request(&mut self, conn: ConnId, bytes: &[u8], pages: Pages<'_>) -> Option<Refusal> {
+        let found = self.get_mut(conn)?;
+        let refusal = found.stream.request(bytes, pages, &mut found.queued);
+        if !found.queued.is_empty() && !found.dirty {
+            found.dirty = true;
+            self.dirty.push(conn);
+        }
+        refusal
     }
 
     /// Output for a connection; leaves with the next [`Connections::flush`].
@@ -45,7 +59,7 @@ impl Connections {
         if found.queued.capacity() == 0 {
             found.queued = self.spare.pop().unwrap_or_default();
         }
-        found.queued.extend_from_slice(bytes);
+        found.stream.put(bytes, &mut found.queued);
         if !found.dirty {
             found.dirty = true;
             self.dirty.push(conn);
@@ -70,17 +84,12 @@ impl Connections {
         }
     }
 
-    /// What the plaintext of a connection that is in the table becomes on its socket. Empty if TLS can not say anything.
-    fn seal(&mut self, conn: ConnId, plain: Vec<u8>) -> Vec<u8> {
-        match &mut self.table[conn.slot as usize].stream {
-            Stream::Plain => plain,
-            Stream::Tls(tls) => {
-                let mut out = self.spare.pop().unwrap_or_default();
-                tls.seal(&plain, &mut out);
-                self.reuse(plain);
-                out
-            }
-        }
+    /// What is queued for a connection that is in the table, as it goes to its socket. Empty if TLS can not say anything.
+    fn seal(&mut self, conn: ConnId, queued: Vec<u8>) -> Vec<u8> {
+        let spare = &mut self.spare;
+        let (out, used) = self.table[conn.slot as usize].stream.seal(queued, || spare.pop().unwrap_or_default());
+        self.reuse(used);
+        out
     }
 
     /// A send has completed and given its bytes back.
@@ -106,8 +115,11 @@ impl Connections {
         self.reuse(bytes);
         let found = &mut self.table[conn.slot as usize];
         if !found.has_output() {
-            if stage == Stage::Flushing {
-                self.linger(now_ms, conn, ring);
+            match stage {
+                Stage::Flushing => self.linger(now_ms, conn, ring),
+                // The answer to what was said before the hello has left.
+                Stage::Greeting => self.arm(conn, ring),
+                _ => {}
             }
         } else if !found.dirty {
             found.dirty = true;
@@ -134,7 +146,7 @@ mod tests {
     use super::*;
     use crate::{
         files::certificate::{Tickets, testing::Files},
-        io::socket::tests::World,
+        io::socket::{Stream, tests::World},
     };
     use rim::{
         tls::{ServerTls, Tls},
@@ -195,7 +207,7 @@ mod tests {
             }
         }
         let (socket, conn) = world.connect();
-        world.connections.set_stream(conn, Stream::Tls(Box::new(server)));
+        world.connections.set_stream(conn, Stream::new(Some(Box::new(server)), false));
         (socket, conn, client)
     }
 
@@ -217,10 +229,50 @@ mod tests {
             client.receive(&mut bytes[..count], &mut text).unwrap();
         }
         assert_eq!(text, b"one two three");
-        let idle = &world.connections.table[conn.slot as usize];
-        let Stream::Tls(tls) = &idle.stream else { panic!("{:?}", idle.stream) };
-        assert_eq!((idle.queued.capacity(), tls.held_bytes()), (0, 0));
+        let idle = &mut world.connections.table[conn.slot as usize];
+        assert_eq!((idle.queued.capacity(), idle.stream.tls().unwrap().held_bytes()), (0, 0));
         assert_eq!(world.connections.tls_len(), 1);
+    }
+
+    #[test]
+    fn a_turns_output_is_one_frame_and_the_shard_is_told_of_what_is_in_it() {
+        let mut world = World::new();
+        let (mut client, conn) = world.connect_websocket();
+        let sends = world.sends;
+        for part in [&b"one "[..], b"two ", b"three"] {
+            world.connections.queue(conn, part);
+        }
+        world.until(|world| world.taken == 13);
+        assert_eq!(world.sends, sends + 1);
+        let mut frame = [0; 15];
+        client.read_exact(&mut frame).unwrap();
+        assert_eq!(&frame, b"\x82\x0done two three");
+        assert_eq!(world.connections.table[conn.slot as usize].queued.capacity(), 0);
+        assert_eq!((world.connections.websocket_len(), world.connections.tls_len()), (1, 0));
+    }
+
+    /// As after a send that the kernel has taken in part.
+    #[test]
+    fn what_has_not_left_of_a_frame_goes_before_the_next_one() {
+        let mut world = World::new();
+        let (mut client, conn) = world.connect_websocket();
+        let World { connections, ring, .. } = &mut world;
+        connections.queue(conn, &[b'1'; 200]);
+        let queued = std::mem::take(&mut connections.table[conn.slot as usize].queued);
+        let bytes = connections.seal(conn, queued);
+        connections.dirty.clear();
+        connections.table[conn.slot as usize].dirty = false;
+        connections.queue(conn, b"2");
+        let mut received = bytes[..100].to_vec();
+        let token = Token::new(Op::Send, conn.slot, conn.generation);
+        let Sent::Taken(told) = connections.sent(0, token, 100, bytes, ring) else { panic!("broken") };
+        connections.queue(conn, b"3");
+        world.taken = told;
+        world.until(|world| world.taken == 202);
+        received.resize(204 + 3 + 3, 0);
+        client.read_exact(&mut received[100..]).unwrap();
+        let expected = [&b"\x82\x7e\x00\xc8"[..], &[b'1'; 200], b"\x82\x012", b"\x82\x013"].concat();
+        assert_eq!(received, expected);
     }
 
     /// As after a send that the kernel has taken in part.

@@ -1,76 +1,313 @@
-//! Stream: what a connection's plaintext becomes on its socket. Every question to it is answered for every kind, so the
-//! compiler names the places that a further kind has to think of.
+//! Stream: what the protocol's bytes become on a connection's socket. Two layers lie over a socket, each of which may be missing: TLS,
+//! and above it WebSocket, of which the first bytes are a request of HTTP.
+//!
+//! Output is gathered with the frames of WebSocket already in it, and is encrypted when it is flushed. The shard counts the protocol's
+//! bytes, whatever they become.
 
-use rim::tls::ServerTls;
+use rim::{
+    tls::{ServerTls, TlsFault},
+    websocket::{Unframed, WebSocket, WebSocketFault},
+};
 
-/// How the plaintext of a connection travels.
+use crate::{
+    access::upgrade::{self, Pages, Step, Upgrade},
+    config::Transport,
+};
+
+/// See the head of this file. Each layer in a box, so that a connection without it costs no more than a pointer.
 #[derive(Debug, Default)]
-pub enum Stream {
-    /// As it is.
-    #[default]
-    Plain,
-    /// Encrypted. In a box, so that a connection without TLS costs no more than a pointer.
-    Tls(Box<ServerTls>),
+pub struct Stream {
+    tls: Option<Box<ServerTls>>,
+    web: Option<Box<Web>>,
+}
+
+/// Where a connection is on its way to the frames of WebSocket.
+#[derive(Debug)]
+enum Web {
+    /// The request is not whole.
+    Asking(Upgrade),
+    /// It has been refused, or the connection was before it came.
+    Refused,
+    /// Its bytes come in frames.
+    Open(WebSocket),
+}
+
+/// What an idle connection costs more by it: this, and nothing that grows. See [`WebSocket`].
+const _: () = assert!(size_of::<Web>() <= 160);
+
+/// How a peer has ended what it says, on one of the layers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// It has said that nothing more comes from it.
+    Announced,
+    /// Its TLS cannot be understood.
+    Tls(TlsFault),
+    /// Its frames cannot.
+    WebSocket(WebSocketFault),
+}
+
+/// What received bytes have changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Heard {
+    /// The TLS handshake is done.
+    pub opened: bool,
+    /// There were frames of WebSocket, or parts of some, with nothing in them.
+    pub idle: bool,
+    /// Nothing more comes.
+    pub end: Option<End>,
 }
 
 impl Stream {
+    /// With TLS over the socket, or not, and WebSocket above that, or not.
+    #[must_use]
+    pub fn new(tls: Option<Box<ServerTls>>, speaks_websocket: bool) -> Self {
+        Self { tls, web: speaks_websocket.then(|| Box::new(Web::Asking(Upgrade::new()))) }
+    }
+
+    /// Whether the protocol's bytes travel as they are.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        self.tls.is_none() && self.web.is_none()
+    }
+
+    /// What it is.
+    #[must_use]
+    pub const fn transport(&self) -> Transport {
+        match (&self.tls, &self.web) {
+            (None, None) => Transport::Plain,
+            (Some(_), None) => Transport::Tls,
+            (None, Some(_)) => Transport::WebSocket,
+            (Some(_), Some(_)) => Transport::WebSocketTls,
+        }
+    }
+
     /// Whether it is TLS.
     #[must_use]
-    pub fn is_tls(&self) -> bool {
-        match self {
-            Self::Plain => false,
-            Self::Tls(_) => true,
+    pub const fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether it is WebSocket.
+    #[must_use]
+    pub const fn is_websocket(&self) -> bool {
+        self.web.is_some()
+    }
+
+    /// Whether the request of WebSocket is awaited.
+    #[must_use]
+    pub fn awaits_request(&self) -> bool {
+        matches!(self.web.as_deref(), Some(Web::Asking(_)))
+    }
+
+    /// The TLS of the connection.
+    pub fn tls(&mut self) -> Option<&mut ServerTls> {
+        self.tls.as_deref_mut()
+    }
+
+    /// The connection goes on without TLS.
+    pub(super) fn drop_tls(&mut self) {
+        self.tls = None;
+    }
+
+    /// Whether the peer has said on one of the layers that nothing more comes from it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_half_closed())
+            || matches!(self.web.as_deref(), Some(Web::Open(socket)) if socket.is_closed())
+    }
+
+    /// Takes received bytes, in any cut, and gives those of the protocol that they carry: where they lay, or in `plain`, if they were
+    /// encrypted. Before the upgrade those of its request.
+    pub fn receive<'a>(&mut self, bytes: &'a mut [u8], plain: &'a mut Vec<u8>) -> (&'a [u8], Heard) {
+        let (bytes, mut heard) = match &mut self.tls {
+            None => (bytes, Heard::default()),
+            Some(tls) => {
+                let heard = match tls.receive(bytes, plain) {
+                    Ok(heard) => {
+                        let end = heard.half_closed.then_some(End::Announced);
+                        Heard { opened: heard.opened, end, ..Heard::default() }
+                    }
+                    Err(fault) => Heard { end: Some(End::Tls(fault)), ..Heard::default() },
+                };
+                (&mut plain[..], heard)
+            }
+        };
+        match self.web.as_deref_mut() {
+            None | Some(Web::Asking(_)) => (bytes, heard),
+            Some(Web::Refused) => (&[], heard),
+            Some(Web::Open(socket)) => {
+                let Unframed { data, closed, fault } = socket.receive(bytes);
+                heard.idle = data.is_empty() && !bytes.is_empty();
+                if let Some(fault) = fault {
+                    heard.end = heard.end.or(Some(End::WebSocket(fault)));
+                } else if closed {
+                    heard.end = heard.end.or(Some(End::Announced));
+                }
+                (&bytes[data], heard)
+            }
+        }
+    }
+
+    /// Takes bytes of the request of WebSocket, in any cut. Its answer, if there is one, is queued.
+    pub(super) fn request(&mut self, bytes: &[u8], pages: Pages<'_>, queued: &mut Vec<u8>) -> Option<upgrade::Refusal> {
+        let web = self.web.as_deref_mut()?;
+        let Web::Asking(upgrade) = web else { return None };
+        match upgrade.bytes(bytes, pages) {
+            Step::More => None,
+            Step::Upgraded(answer) => {
+                queued.extend_from_slice(&answer);
+                *web = Web::Open(WebSocket::new());
+                None
+            }
+            Step::Refused(answer, refusal) => {
+                queued.extend_from_slice(&answer);
+                *web = Web::Refused;
+                Some(refusal)
+            }
+        }
+    }
+
+    /// Queues bytes of the protocol.
+    pub(super) fn put(&mut self, bytes: &[u8], queued: &mut Vec<u8>) {
+        match self.web.as_deref_mut() {
+            None => queued.extend_from_slice(bytes),
+            Some(Web::Open(socket)) => socket.put(bytes, queued),
+            Some(web @ Web::Asking(_)) => {
+                queued.extend_from_slice(&upgrade::instead_of(bytes));
+                *web = Web::Refused;
+            }
+            // What is said to it has been said.
+            Some(Web::Refused) => {}
         }
     }
 
     /// Whether the stream itself has bytes that wait to leave, beside what is queued for the connection.
     pub(super) fn has_output(&self) -> bool {
-        match self {
-            Self::Plain => false,
-            Self::Tls(tls) => tls.has_pending(),
-        }
+        self.tls.as_ref().is_some_and(|tls| tls.has_pending()) || self.has_pong()
     }
 
-    /// Whether some of these bytes belong to a handshake, which waits for no other output.
+    /// Whether some of these bytes wait for no other output: those of a handshake, or the answer to a ping.
     pub(super) fn has_answer(&self) -> bool {
-        match self {
-            Self::Plain => false,
-            Self::Tls(tls) => tls.has_pending() && !tls.is_open(),
+        self.tls.as_ref().is_some_and(|tls| tls.has_pending() && !tls.is_open()) || self.has_pong()
+    }
+
+    fn has_pong(&self) -> bool {
+        matches!(self.web.as_deref(), Some(Web::Open(socket)) if socket.has_pong())
+    }
+
+    /// What is queued is about to leave: gives that, and what waits with it, as it goes to the socket. Empty if TLS cannot say anything.
+    /// `spare`: an empty buffer, if one is needed. Gives a buffer that can be used again, too.
+    pub(super) fn seal(&mut self, mut queued: Vec<u8>, spare: impl FnOnce() -> Vec<u8>) -> (Vec<u8>, Vec<u8>) {
+        if let Some(Web::Open(socket)) = self.web.as_deref_mut() {
+            socket.finish_frames(&mut queued);
+        }
+        match &mut self.tls {
+            None => (queued, Vec::new()),
+            Some(tls) => {
+                let mut out = spare();
+                tls.seal(&queued, &mut out);
+                (out, queued)
+            }
         }
     }
 
-    /// Of the bytes that were sent last, the first `taken` have left. Gives how much plaintext that is.
+    /// Of the bytes that were sent last, the first `taken` have left. Gives how many bytes of the protocol that is.
     pub(super) fn left(&mut self, taken: usize) -> usize {
-        match self {
-            Self::Plain => taken,
-            Self::Tls(tls) => tls.left(taken),
+        let taken = self.tls.as_mut().map_or(taken, |tls| tls.left(taken));
+        match self.web.as_deref_mut() {
+            None => taken,
+            Some(Web::Open(socket)) => socket.left(taken),
+            Some(Web::Asking(_) | Web::Refused) => 0,
         }
     }
 
     /// Takes back what has not left of the bytes that were sent last: it leaves before what is queued. Gives a buffer that
     /// can be used again.
     pub(super) fn keep(&mut self, mut leftover: Vec<u8>, queued: &mut Vec<u8>) -> Vec<u8> {
-        match self {
-            Self::Plain => {
+        match &mut self.tls {
+            None => {
+                // A frame that has begun in what is queued ends there: it will stand elsewhere.
+                if let Some(Web::Open(socket)) = self.web.as_deref_mut() {
+                    socket.seal(queued);
+                }
                 leftover.append(queued);
                 std::mem::replace(queued, leftover)
             }
-            Self::Tls(tls) => {
+            Some(tls) => {
                 tls.keep(leftover);
                 Vec::new()
             }
         }
     }
 
-    /// Nothing is queued after this: the stream puts its goodbye behind it, if it has one. Gives a buffer that can be used
-    /// again.
+    /// Nothing of the protocol is queued after this: the stream puts its goodbye behind it, if it has one. That of TLS waits until that
+    /// of WebSocket has been answered. Gives a buffer that can be used again.
     pub(super) fn finish(&mut self, queued: &mut Vec<u8>) -> Vec<u8> {
-        match self {
-            Self::Plain => Vec::new(),
-            Self::Tls(tls) => {
+        if let Some(Web::Open(socket)) = self.web.as_deref_mut() {
+            socket.close(queued);
+        }
+        match &mut self.tls {
+            Some(tls) if !self.web.as_deref().is_some_and(Web::awaits_close) => {
                 tls.finish(queued);
                 std::mem::take(queued)
             }
+            Some(_) | None => Vec::new(),
         }
+    }
+
+    /// Whether the peer has been told that nothing more comes, and its answer is awaited before its end of the socket.
+    pub(super) fn awaits_close(&self) -> bool {
+        self.web.as_deref().is_some_and(Web::awaits_close)
+    }
+}
+
+impl Web {
+    fn awaits_close(&self) -> bool {
+        matches!(self, Self::Open(socket) if socket.awaits_close())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_spec::ErrorCode;
+
+    use super::*;
+    use crate::access::handshake::bye;
+
+    /// A stream whose request has been answered.
+    fn upgraded() -> Stream {
+        Stream { tls: None, web: Some(Box::new(Web::Open(WebSocket::new()))) }
+    }
+
+    #[test]
+    fn frames_with_nothing_in_them_are_told_of() {
+        let mask = [0; 4];
+        let ping = [&[0x89, 0x84][..], &mask, b"ping"].concat();
+        let data = [&[0x82, 0x81][..], &mask, b"x"].concat();
+        for (bytes, said, idle) in [
+            (ping.clone(), &b""[..], true),
+            ([ping, data.clone()].concat(), b"x", false),
+            (data[..3].to_vec(), b"", true),
+            (Vec::new(), b"", false),
+        ] {
+            let (mut bytes, mut plain) = (bytes, Vec::new());
+            let mut stream = upgraded();
+            let (found, heard) = stream.receive(&mut bytes, &mut plain);
+            assert_eq!((found, heard), (said, Heard { idle, ..Heard::default() }));
+        }
+    }
+
+    #[test]
+    fn a_bye_before_the_request_is_one_answer_of_http_and_nothing_follows() {
+        let mut stream = Stream::new(None, true);
+        let mut queued = Vec::new();
+        stream.put(&bye(ErrorCode::Stopping, 1_000, "the server is stopping"), &mut queued);
+        let length = queued.len();
+        assert!(queued.starts_with(b"HTTP/1.1 503 ") && queued.ends_with(b"stopping: the server is stopping\n"));
+        stream.put(b"more", &mut queued);
+        stream.finish(&mut queued);
+        let pages = Pages { origins: &[], is_tls: false };
+        assert_eq!(stream.request(b"GET", pages, &mut queued), None);
+        assert!(queued.len() == length && !stream.awaits_close() && stream.left(length) == 0);
     }
 }
