@@ -165,10 +165,13 @@ impl Groups {
             }
             Event::Read { conversation: ConversationId::Group(group), up_to, .. } => {
                 let group = self.of(*group);
+                let before = group.read_up_to.get().copied();
                 group.read_up_to.set(entry.seq, *up_to);
-                // How much of it stands behind the mark is not known.
-                group.counted = group.counted.filter(|counted| *up_to >= counted.head);
-                group.counted.iter_mut().for_each(|counted| counted.unread = 0);
+                if group.read_up_to.get().copied() != before {
+                    // How much of it stands behind the new mark is not known.
+                    group.counted = group.counted.filter(|counted| *up_to >= counted.head);
+                    group.counted.iter_mut().for_each(|counted| counted.unread = 0);
+                }
             }
             Event::Settings { conversation: ConversationId::Group(group), settings } => {
                 self.of(*group).settings.set(entry.seq, *settings);
@@ -233,6 +236,7 @@ impl Groups {
 
     /// Takes rows of the list of groups ([`crate::ClientEvent::Groups`]), with the place of the own log as of which they are.
     pub fn rows(&mut self, at: Seq, rows: &[GroupRow]) {
+        let me = self.me;
         for row in rows {
             let group = self.of(row.group);
             group.settings.set(at, row.settings);
@@ -245,7 +249,7 @@ impl Groups {
             if row.standing.is_member() && !row.name.is_empty() {
                 group.members = row.members;
                 let is_read_so_far = group.read_up_to.get().copied().unwrap_or_default() == row.read_up_to;
-                group.counted = is_read_so_far.then_some(Counted { head: row.head, unread: row.unread });
+                group.counted = is_read_so_far.then(|| group.counted_on(row, me));
                 group.role.set(row.head, row.role);
                 group.rules.set(row.head, row.rules);
                 let description = Description { name: row.name.clone(), picture: row.picture.clone() };
@@ -336,6 +340,16 @@ impl Group {
     #[must_use]
     pub fn read_up_to(&self) -> Seq {
         self.read_up_to.get().copied().unwrap_or_else(|| self.first.previous())
+    }
+
+    /// What a row counts, and what was pushed before it came and stands behind it.
+    fn counted_on(&self, row: &GroupRow, me: UserId) -> Counted {
+        let goes_on = |(first, last): &(Seq, Seq)| *first <= row.head.next() && *last > row.head;
+        let Some((_, last)) = self.held().filter(goes_on) else {
+            return Counted { head: row.head, unread: row.unread };
+        };
+        let behind = self.messages().filter(|message| message.place > row.head && message.author != me);
+        Counted { head: last, unread: row.unread + behind.count() as u64 }
     }
 
     fn unread(&self, me: UserId) -> Option<u64> {

@@ -191,10 +191,11 @@ impl Group {
         Ok(Taken { content, state: None, rows: vec![(from, row)], concerns: Some(from) })
     }
 
-    /// What is done next in the name of a member who was added with the entry `since` and declines; they could read up to `reads` before. Who was
+    /// What is done next in the name of a member who was added with the entry `since` and declines; they could read `reads` before, from the first to the
+    /// last. Who was
     /// made the owner meanwhile hands the group over, and then they leave. None: they are none any more, or have come anew.
     #[must_use]
-    pub fn decline(&self, user: UserId, (since, reads): (Seq, Seq), at: Seq) -> Option<Taken> {
+    pub fn decline(&self, user: UserId, (since, reads): (Seq, (Seq, Seq)), at: Seq) -> Option<Taken> {
         let member = self.roll.member(user).filter(|row| row.since == since)?;
         let state = self.state.as_ref()?;
         if member.role == Role::Owner

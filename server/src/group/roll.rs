@@ -107,17 +107,16 @@ impl Roll {
         MemberRow { standing, role: Role::Member, since: at, spans, read: Seq::ZERO, delivered: Seq::ZERO }
     }
 
-    /// The row of a member who was added and declines, with the entry `at`. They have seen nothing since, and may read what they could before:
-    /// up to `reads`, as their own log has it.
+    /// The row of a member who was added and declines, with the entry `at`. They have seen nothing since, and may read what they could before;
+    /// if what newcomers are shown has taken the place of that, the part that their own log has last.
     #[must_use]
-    pub fn declined(row: &MemberRow, reads: Seq, at: Seq) -> MemberRow {
+    pub fn declined(row: &MemberRow, reads: (Seq, Seq), at: Seq) -> MemberRow {
         let mut spans = row.spans.clone();
         if let Some((first, _)) = spans.pop()
             && first < row.since
-            && reads > Seq::ZERO
+            && reads.1 > Seq::ZERO
         {
-            // What newcomers are shown was put in the place of what they could read.
-            spans.push((first, reads));
+            spans.push(reads);
         }
         let (standing, role) = (Standing::Left, Role::Member);
         MemberRow { standing, role, since: at, spans, read: Seq::ZERO, delivered: Seq::ZERO }

@@ -124,7 +124,7 @@ enum BodyBytes<'a> {
     StandPutOff { at: u64 },
     GroupRead { origin: u64, after: u64, up_to: u64 },
     GroupReadTaken { origin: u64 },
-    Declined { at: u64, reads: u64 },
+    Declined { at: u64, reads: (u64, u64) },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -203,7 +203,7 @@ pub fn encode_envelope(envelope: &Envelope, out: &mut Vec<u8>) {
         EnvelopeBody::GroupPutOff { origin } => BodyBytes::GroupPutOff { origin: origin.0 },
         EnvelopeBody::Stand { at, by, standing } => BodyBytes::Stand { at: at.0, by: by.0, standing: standing.into() },
         EnvelopeBody::Stood { at } => BodyBytes::Stood { at: at.0 },
-        EnvelopeBody::Declined { at, reads } => BodyBytes::Declined { at: at.0, reads: reads.0 },
+        EnvelopeBody::Declined { at, reads } => BodyBytes::Declined { at: at.0, reads: (reads.0.0, reads.1.0) },
         EnvelopeBody::StandPutOff { at } => BodyBytes::StandPutOff { at: at.0 },
         EnvelopeBody::GroupRead { origin, after, up_to } => {
             BodyBytes::GroupRead { origin: origin.0, after: after.0, up_to: up_to.0 }
@@ -306,7 +306,7 @@ impl From<BodyBytes<'_>> for EnvelopeBody {
                 Self::Stand { at: Seq(at), by: UserId(by), standing: standing.into() }
             }
             BodyBytes::Stood { at } => Self::Stood { at: Seq(at) },
-            BodyBytes::Declined { at, reads } => Self::Declined { at: Seq(at), reads: Seq(reads) },
+            BodyBytes::Declined { at, reads } => Self::Declined { at: Seq(at), reads: (Seq(reads.0), Seq(reads.1)) },
             BodyBytes::StandPutOff { at } => Self::StandPutOff { at: Seq(at) },
             BodyBytes::GroupRead { origin, after, up_to } => {
                 Self::GroupRead { origin: Seq(origin), after: Seq(after), up_to: Seq(up_to) }
@@ -401,7 +401,7 @@ mod tests {
             EnvelopeBody::StandPutOff { at },
             EnvelopeBody::GroupRead { origin, after, up_to: Seq(3) },
             EnvelopeBody::GroupReadTaken { origin },
-            EnvelopeBody::Declined { at, reads: Seq(3) },
+            EnvelopeBody::Declined { at, reads: (Seq(2), Seq(3)) },
         ]
     }
 
@@ -444,7 +444,7 @@ mod tests {
             "070000007c2ad0ea0207fb2c010d09",
             "09000000c9cc8e4f0207fb2c010e050403",
             "0700000042d5d6800207fb2c010f05",
-            "08000000799e700e0207fb2c01100903",
+            "090000008dc7ab5b0207fb2c0110090203",
             "0b000000ff1c4bcf07fb2c0103000207fb2c01",
             "060000004eafc0a807fb2c010301",
             "0b000000930c016007fb2c0103020507020132",

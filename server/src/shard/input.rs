@@ -328,8 +328,8 @@ pub enum EnvelopeBody {
     Declined {
         /// From that: a seq of the group's log.
         at: Seq,
-        /// Up to where the user's log says that they may read the group; zero: it knows nothing of it.
-        reads: Seq,
+        /// From where up to where the user's log says that they may read the group; zero: it knows nothing of it.
+        reads: (Seq, Seq),
     },
     /// It can not be taken now: it, or a newer one, is to be sent again later.
     StandPutOff {

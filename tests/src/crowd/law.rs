@@ -255,8 +255,8 @@ impl Law {
         }
     }
 
-    /// What it is after that entry. `reads`: up to where they could read it before, as their log has it.
-    pub(crate) fn after_declining(&self, entry: &GroupEntry, reads: Seq) -> Self {
+    /// What it is after that entry. `reads`: the part of it that they could read before, as their log has it.
+    pub(crate) fn after_declining(&self, entry: &GroupEntry, reads: (Seq, Seq)) -> Self {
         let mut law = self.after(entry);
         if let Some(person) = law.people.get_mut(&entry.from).filter(|person| !person.is_member()) {
             let came = self.people.get(&entry.from).map_or(Seq::ZERO, |person| person.since);
@@ -264,7 +264,7 @@ impl Law {
                 && first < came
             {
                 // What newcomers are shown was put in the place of what they could read.
-                person.parts = if reads > Seq::ZERO { vec![(first, Some(reads))] } else { Vec::new() };
+                person.parts = if reads.1 > Seq::ZERO { vec![(reads.0, Some(reads.1))] } else { Vec::new() };
             }
         }
         law

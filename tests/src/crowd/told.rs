@@ -8,13 +8,14 @@ use std::{
 
 use proto_spec::{
     Body, ClientFrame, ClientKind, Content, ConversationId, Decoder, DeviceId, Direction, Entry, ErrorCode, Event,
-    GroupEntry, GroupId, GroupPage, GroupRow, MemberInfo, RawFrame, RequestId, Role, Rules, Seq, ServerFrame, UserId,
+    GroupEntry, GroupId, GroupPage, GroupRow, MemberInfo, RawFrame, RequestId, Role, Rules, Seq, ServerFrame, Standing,
+    UserId,
     limits::{INBOX_TEXT_BYTES, SERVER_FRAME_BYTES_MAX, UNREAD_MAX},
 };
 
 use super::{
     law::Law,
-    truth::{Log, Truth},
+    truth::{Log, Pointer, Truth},
 };
 
 /// A question of a client, and what was known when it was asked.
@@ -72,9 +73,10 @@ impl Line {
         };
         let (told, groups) = match truth {
             Some(truth) => {
-                let of_user = truth.pointers.keys().filter(|(user, _)| *user == self.user);
+                let is_listed = |told: &Pointer| told.standing != Standing::Unknown;
+                let of_user = truth.pointers.iter().filter(|((user, _), told)| *user == self.user && is_listed(told));
                 let told = truth.logs.iter().map(|(group, log)| (*group, log.told));
-                (told.collect(), of_user.map(|(_, group)| *group).collect())
+                (told.collect(), of_user.map(|((_, group), _)| *group).collect())
             }
             None => (self.told.clone(), self.groups.clone()),
         };

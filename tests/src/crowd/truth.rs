@@ -302,7 +302,8 @@ impl Truth {
 
     /// What the server did in the name of a user who declines: they were added by somebody whom they have blocked.
     fn declined(&mut self, group: GroupId, entry: &GroupEntry, said: &mut Vec<Said>) {
-        let reads = self.pointers.get(&(entry.from, group)).map_or(Seq::ZERO, |told| told.up_to);
+        let told = self.pointers.get(&(entry.from, group));
+        let reads = told.map(|told| (told.first, told.up_to)).unwrap_or_default();
         let blocked = std::mem::take(&mut self.blocked);
         let log = self.log(group);
         let law = &log.laws[log.entries.len()];

@@ -5,7 +5,7 @@ use proto_spec::{GroupId, Seq, UserId};
 use super::{
     device::Device,
     law::Person,
-    truth::{Outcome, Truth},
+    truth::{Outcome, Pointer, Truth},
 };
 
 impl Truth {
@@ -53,11 +53,17 @@ impl Truth {
             told.is_none() && !person.is_member() && by_blocked
         };
         let person = person.filter(|person| !is_hidden(person));
-        if person.is_some() != told.is_some() || told.is_some_and(|told| (told.standing, told.first) != stands) {
+        let has_declined = person.is_some_and(|person| since(person).is_some_and(|entry| entry.origin == Seq::ZERO));
+        let is_so = |told: Pointer| {
+            // Who declines has gone as they had before.
+            let is_standing = told.standing == stands.0 || (has_declined && !told.standing.is_member());
+            is_standing && told.first == stands.1
+        };
+        if person.is_some() != told.is_some() || told.is_some_and(|told| !is_so(told)) {
             return Some(format!("user {user} stands {stands:?} to {group:?}, and was told {told:?}"));
         }
         // Who has looked before they were none knows of more.
-        if told.is_none() || person.is_some_and(|person| since(person).is_some_and(|entry| entry.origin == Seq::ZERO)) {
+        if told.is_none() || has_declined {
             return None;
         }
         let last = person.map_or(Seq::ZERO, |person| person.last(head));

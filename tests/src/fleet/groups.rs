@@ -28,7 +28,7 @@ use crate::{
 pub const SEEDS: u64 = 20;
 
 /// Within so many seeds every deliberate fault must be found.
-pub const SEEDS_TO_FIND: u64 = 40;
+pub const SEEDS_TO_FIND: u64 = 60;
 
 /// What is counted of groups beside [`super::SITUATIONS`]. All must be reached in the standard run.
 pub const SITUATIONS: &[&str] = &[

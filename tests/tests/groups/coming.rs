@@ -1,8 +1,8 @@
 //! Who does not come into a group though somebody wants it: a user whom the one who adds them has to leave alone, or who is in too many.
 
 use proto_spec::{
-    Act, Body, ClientFrame, Content, Direction, ErrorCode, GroupId, RequestId, Resume, Rules, SendNumber, Seq,
-    ServerFrame, Settings, Standing, UserId, digest,
+    Act, Body, ClientFrame, Content, Direction, ErrorCode, Event, GroupId, RequestId, Resume, Rules, Seq, ServerFrame,
+    Settings, Standing, UserId, digest,
 };
 use server::{limits::ASK_AGAIN_MS, shard::Limits};
 use tests::{spec, world::World};
@@ -49,10 +49,7 @@ impl People {
 
 /// A send to a group of its own number, and why it was refused.
 fn tries(people: &mut People, user: u64, group: GroupId, act: &Act<'_>) -> Option<ErrorCode> {
-    let number = &mut people.numbers[user as usize - 1];
-    *number += 1;
-    let frame = ClientFrame::Send { number: SendNumber(*number), to: group.into(), content: Content::act(act) };
-    people.world.frame(people.link(user), &frame);
+    people.say_to(user, group, Content::act(act));
     people.world.settle();
     let refused = people.take(user).into_iter().find_map(|frame| match frame {
         ServerFrame::Refused { code, .. } => Some(code),
@@ -69,7 +66,7 @@ const CREATE: Act<'static> = Act::Create { name: "sea", picture: "", rules: Rule
 #[test]
 fn who_has_blocked_somebody_is_added_by_them_and_leaves_at_once() {
     spec::says(
-        "Who has blocked the one who adds them, or is in as many groups as one may be in, is added and leaves at once",
+        "Who has blocked the one who adds them, or is in as many groups as one may be in, or was in four times as many, is added and leaves at once",
     );
     let mut people = People::group(4, 3, Rules::default());
     people.block(4, 2, true);
@@ -114,6 +111,40 @@ fn who_declines_keeps_what_they_could_read_before() {
         people.say(4, "here I am");
         assert!(people.texts(3).contains(&"here I am".to_owned()));
     }
+}
+
+#[test]
+fn who_declines_reads_no_more_than_before_though_newcomers_may_by_now() {
+    let mut people = People::group(4, 3, Rules::default());
+    people.act(1, &Act::Add { user: UserId(4) });
+    people.say(1, "theirs");
+    people.act(4, &Act::Remove { user: UserId(4) });
+    let before = people.history(4);
+    people.say(1, "not theirs");
+    people.act(1, &Act::SetRules { rules: Rules::HISTORY });
+    people.block(4, 2, true);
+    people.act(2, &Act::Add { user: UserId(4) });
+    assert_eq!(people.acts(3).last(), Some(&(4, 0, Act::Remove { user: UserId(4) })));
+    assert_eq!(people.history(4), before);
+}
+
+#[test]
+fn a_log_that_knows_of_enough_groups_does_not_hear_of_more() {
+    let limits = Limits { user_groups: 1, ..Limits::OFF };
+    let mut people = People::on(World::limited(2, limits), 4);
+    assert_eq!(tries(&mut people, 4, GroupId(11), &CREATE), None);
+    people.found(3, Rules::default());
+    people.say_only(1, Content::act(&Act::Add { user: UserId(4) }));
+    people.say_only(1, Content::act(&Act::Remove { user: UserId(4) }));
+    people.world.settle();
+    let told = people.world.log(4).into_iter().filter_map(|entry| match entry.event {
+        Event::Group { group, .. } => Some(group),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [GroupId(11)]);
+    people.world.advance(3 * ASK_AGAIN_MS);
+    people.world.ingest();
+    assert!(people.world.store.unfinished_groups.is_empty());
 }
 
 #[test]

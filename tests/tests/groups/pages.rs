@@ -127,6 +127,36 @@ fn the_list_says_how_each_group_is_kept_and_how_much_is_unread() {
 }
 
 #[test]
+fn a_list_says_what_was_marked_just_before_it_was_asked_for() {
+    let mut people = People::group(2, 2, Rules::default());
+    let other = GroupId(GROUP.0 + 1);
+    for act in [Act::Create { name: "lake", picture: "", rules: Rules::default() }, Act::Add { user: UserId(2) }] {
+        people.say_to(1, other, Content::act(&act));
+        people.world.settle();
+    }
+    people.say(1, "one");
+    people.world.ingest();
+    let (conversation, request) = (GROUP.into(), RequestId(7));
+    people.world.frame(people.link(2), &ClientFrame::MarkRead { request, conversation, up_to: Seq(3), tell: false });
+    people.world.settle();
+    people.take(2);
+    // What the store is asked about the other group takes until it has the mark, and nothing of it is in memory any more.
+    people.world.store_stalled = true;
+    people.world.frame(people.link(2), &ClientFrame::FetchGroups { request, after: GroupId(0), limit: 10 });
+    people.world.settle();
+    people.world.ingest();
+    people.world.store_stalled = false;
+    people.world.settle();
+    let rows = people.take(2).into_iter().find_map(|frame| match frame {
+        ServerFrame::Groups { rows, .. } => Some(rows),
+        _ => None,
+    });
+    let rows = rows.expect("it is answered");
+    let marks: Vec<_> = rows.iter().map(|row| (row.group, row.read_up_to.0, row.unread)).collect();
+    assert_eq!(marks, [(GROUP, 3, 0), (other, 0, 0)]);
+}
+
+#[test]
 fn digests_of_a_group_are_those_of_what_somebody_may_read_of_it() {
     spec::says("Of what the user may not read there is no entry");
     for is_stored in [false, true] {

@@ -102,9 +102,14 @@ impl People {
 
     /// Sends something, and lets nothing happen.
     pub(crate) fn say_only(&mut self, user: u64, content: Content) {
+        self.say_to(user, GROUP, content);
+    }
+
+    /// Sends something to any group, and lets nothing happen.
+    pub(crate) fn say_to(&mut self, user: u64, group: GroupId, content: Content) {
         let number = &mut self.numbers[user as usize - 1];
         *number += 1;
-        let frame = ClientFrame::Send { number: SendNumber(*number), to: GROUP.into(), content };
+        let frame = ClientFrame::Send { number: SendNumber(*number), to: group.into(), content };
         self.world.frame(self.links[user as usize - 1], &frame);
     }
 

@@ -39,7 +39,7 @@ impl Log {
     /// A user who came with that entry declines, and could read nothing before: what is done in their name.
     fn decline(&mut self, user: UserId, came: Seq) -> Vec<Content> {
         let mut done = Vec::new();
-        while let Some(taken) = self.group.decline(user, (came, Seq::ZERO), Seq(self.at + 1)) {
+        while let Some(taken) = self.group.decline(user, (came, (Seq::ZERO, Seq::ZERO)), Seq(self.at + 1)) {
             self.at += 1;
             self.group.apply(&taken);
             done.push(taken.content);

@@ -14,7 +14,12 @@ use storage::{ConversationSnapshot, Query};
 use super::{AskId, GroupSaid, GroupTold, GroupWish};
 use crate::{
     limits::{GROUP_ASK_MS, RETRY_BUSY_MS},
-    shard::{ConnId, Shard, Turn, later::Later, question::Question, user::Conversation},
+    shard::{
+        ConnId, Shard, Turn,
+        later::Later,
+        question::Question,
+        user::{Conversation, Standing},
+    },
 };
 
 /// Questions of this core that are not answered.
@@ -47,9 +52,9 @@ enum Ask {
 pub(in crate::shard) struct GroupList {
     at: Seq,
     more: bool,
-    /// By ascending id.
-    groups: Vec<GroupId>,
-    /// Those that the store was asked about.
+    /// By ascending id; with how the user keeps those that were in memory.
+    groups: Vec<(GroupId, Option<Standing>)>,
+    /// The others, about which the store was asked.
     named: Arc<[ConversationId]>,
 }
 
@@ -94,14 +99,18 @@ impl Shard {
         let Some(user_id) = self.sessions.get_mut(conn).map(|session| session.user) else { return };
         let Some(user) = self.users.resident(user_id) else { return };
         let first = user.groups.partition_point(|(group, _)| *group <= after);
-        let of_page = &user.groups[first..];
+        // Of what they are not known yet to be in they hear when it is.
+        let mut of_page = user.groups[first..].iter().filter(|(_, row)| row.standing != proto_spec::Standing::Unknown);
         let most = limit.clamp(1, GROUP_ROWS_MAX) as usize;
-        let more = of_page.len() > most;
-        let groups: Vec<_> = of_page.iter().take(most).map(|(group, _)| *group).collect();
+        let page: Vec<_> = of_page.by_ref().take(most).map(|(group, _)| *group).collect();
+        let more = of_page.next().is_some();
         let at = user.released;
-        let of_store = groups.iter().map(|group| ConversationId::from(*group));
-        let of_store = of_store.filter(|group| !self.conversations.is_resident((user_id, *group)));
-        let named: Arc<[ConversationId]> = of_store.collect();
+        let mut groups = Vec::with_capacity(page.len());
+        for group in page {
+            groups.push((group, self.conversations.resident((user_id, group.into())).map(|known| known.released)));
+        }
+        let of_store = groups.iter().filter(|(_, kept)| kept.is_none());
+        let named: Arc<[ConversationId]> = of_store.map(|(group, _)| ConversationId::from(*group)).collect();
         let list = GroupList { at, more, groups, named: Arc::clone(&named) };
         if named.is_empty() {
             return self.group_list_read((conn, request), list, Some(Vec::new()), cx);
@@ -126,11 +135,12 @@ impl Shard {
         let Some(user) = self.users.resident(user_id) else { return };
         // What is known here, in case that a home can not say more.
         let mut rows = Vec::with_capacity(groups.len());
-        for group in groups {
+        for (group, kept) in groups {
             let conversation = ConversationId::from(group);
             let stored = named.iter().position(|named| *named == conversation).and_then(|place| read.get(place));
-            let stored = Conversation::load(stored.copied().unwrap_or_default());
-            let kept = self.conversations.resident((user_id, conversation)).map_or(stored, |known| *known).released;
+            let stored = Conversation::load(stored.copied().unwrap_or_default()).released;
+            let newest = self.conversations.resident((user_id, conversation)).map(|known| known.released);
+            let kept = newest.or(kept).unwrap_or(stored);
             let row = user.group(group).copied().unwrap_or_default();
             rows.push(GroupRow {
                 group,
@@ -190,6 +200,8 @@ impl Shard {
                 let is_whole = *missing == 0;
                 if let Ok(GroupTold::Row(told)) = told
                     && let Some(row) = rows.iter_mut().find(|row| row.group == group)
+                    // What others have just made of them their own log does not say, and perhaps never will.
+                    && (row.standing.is_member() || !told.standing.is_member())
                 {
                     // How the user keeps it is known here.
                     *row = GroupRow { settings: row.settings, read_up_to: row.read_up_to, ..*told };

@@ -352,7 +352,7 @@ impl Shard {
     }
 
     /// The home of a user who was added with the entry `at` says that they are to be no member: they leave.
-    pub(super) fn declined(&mut self, id: GroupId, user: UserId, (at, reads): (Seq, Seq), cx: &mut Turn<'_>) {
+    pub(super) fn declined(&mut self, id: GroupId, user: UserId, (at, reads): (Seq, (Seq, Seq)), cx: &mut Turn<'_>) {
         loop {
             let lane = self.lane_of(beside(id));
             self.cut_batch_if_full(lane, cx);
@@ -431,11 +431,12 @@ impl Shard {
         }
     }
 
-    /// Tells the home of a user how they stand to the group, on account of the entry `at` of `by`. What is not durable is not told: if something has
-    /// changed it again, that is told when it is.
+    /// Tells the home of a user how they stand to the group, on account of the entry `at` of `by`. If something has changed it again, that is
+    /// told instead, when it is durable.
     pub(super) fn tell_standing(&mut self, id: GroupId, user: UserId, (at, by): (Seq, UserId), cx: &mut Turn<'_>) {
         let Some(group) = self.groups.resident(id) else { return };
-        match group.standing(user, group.released) {
+        let is_last = group.book.roll.row(user).is_none_or(|row| row.since <= at);
+        match group.standing(user, group.released).filter(|_| is_last) {
             Some(standing) => {
                 let body = EnvelopeBody::Stand { at, by, standing };
                 self.post(Envelope { to: user, from: beside(id), body }, cx);

@@ -3,7 +3,7 @@
 
 use proto_spec::{
     Act, Body, ClientKind, Content, ConversationId, Direction, Entry, ErrorCode, Event, GroupId, MessageName,
-    RequestId, Seq, UserId,
+    RequestId, Seq, Standing, UserId,
 };
 use storage::{Entries, Message, Query, Replaced, Rewrite, Shown, Span, StandingRow, group::beside};
 
@@ -34,10 +34,15 @@ impl User {
         Some(&self.groups[at].1)
     }
 
-    /// Whether the user may come into this group as well, where one may be in so many.
-    pub(in crate::shard) fn has_room_for_group(&self, group: GroupId, groups_max: usize) -> bool {
-        let members = self.groups.iter().filter(|(_, row)| row.standing.is_member()).count();
-        members < groups_max && (self.group(group).is_some() || self.groups.len() < groups_max * ROWS_TIMES_GROUPS)
+    /// Whether the user may come into a group more, where one may be in so many.
+    pub(in crate::shard) fn has_room_for_group(&self, groups_max: usize) -> bool {
+        self.groups.iter().filter(|(_, row)| row.standing.is_member()).count() < groups_max
+    }
+
+    /// Whether others may put the user into this group, of which their log would know from then on.
+    fn may_be_added(&self, group: GroupId, groups_max: usize) -> bool {
+        let is_known = self.group(group).is_some() || self.groups.len() < groups_max * ROWS_TIMES_GROUPS;
+        is_known && self.has_room_for_group(groups_max)
     }
 
     pub(super) fn set_group(&mut self, group: GroupId, row: StandingRow) {
@@ -144,26 +149,30 @@ impl Shard {
     ) {
         let groups_max = self.settings.limits.user_groups;
         let Some(user) = self.users.resident(user_id) else { return };
-        let known = user.group(group).copied();
+        let known = user.group(group).copied().filter(|row| row.standing != Standing::Unknown);
         let was_member = known.is_some_and(|row| row.standing.is_member());
         let mut answer = EnvelopeBody::Stood { at };
         // Of what was never theirs to read nobody hears.
         let is_nothing = !standing.standing.is_member() && standing.first == Seq::ZERO;
         let mut is_told = known.map_or(is_nothing, |row| {
-            let is_same = row.standing == standing.standing && row.first == standing.first;
+            // Who has declined has gone as they had before.
+            let has_gone = by == user_id && !was_member && !standing.standing.is_member();
+            let is_same = (row.standing == standing.standing || has_gone) && row.first == standing.first;
             // What the group's home has answered to this user meanwhile may say what came after.
-            row.up_to > standing.up_to || (row.up_to == standing.up_to && is_same)
+            row.up_to > standing.up_to.max(at) || (row.up_to >= standing.up_to && is_same)
         });
-        if by != user_id && !was_member && !is_told {
-            let has_room = user.has_room_for_group(group, groups_max);
+        let asks = known.is_none() || (standing.standing.is_member() && !was_member);
+        if by != user_id && asks && !is_told {
+            let has_room = user.may_be_added(group, groups_max);
             let Some(conversation) = self.conversations.resident((user_id, by.into())) else {
                 let body = EnvelopeBody::Stand { at, by, standing };
                 return self.wait_for_who_adds(Envelope { to: user_id, from: beside(group), body }, by, cx);
             };
             if standing.standing.is_member() && (conversation.is_blocked() || !has_room) {
-                answer = EnvelopeBody::Declined { at, reads: known.map(|row| row.up_to).unwrap_or_default() };
+                let reads = known.map(|row| (row.first, row.up_to)).unwrap_or_default();
+                answer = EnvelopeBody::Declined { at, reads };
                 is_told = true;
-            } else if conversation.is_blocked() && known.is_none() {
+            } else if known.is_none() && (conversation.is_blocked() || !has_room) {
                 // They have come and gone by now.
                 is_told = true;
             }
