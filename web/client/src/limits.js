@@ -106,3 +106,12 @@ export const TYPING_SHOWN_MAX_MS = 60_000;
 
 /** Entries of a group's log that are held, the newest: what a person scrolls through in one sitting. The server has the rest. */
 export const GROUP_ENTRIES_MAX = 1_000;
+
+/** A connection that was ready for less, and on which nothing was accepted or handed out, was ready for moments only (SPEC 8.11). */
+export const MOMENT_MS = 10_000;
+
+/** After `too_many_fetches`, which has no time: a page has to come first, or the server counts otherwise than this client. */
+export const FETCH_AGAIN_AFTER_MS = 1_000;
+
+/** Events that wait for the store, beyond which nothing more is read: sixteen pages. */
+export const EVENTS_WAITING_MAX = 8_000;
