@@ -1,0 +1,11 @@
+// All that an application needs. `ringpost-client/node` has the transport over TCP.
+
+export { Client, RequestRefused, RingpostEvent, connect } from './client.js';
+export { CODES, codeName } from './codes.js';
+export { conversationKey, conversationOf, isMessage, placeOf } from './codec.js';
+export * as codec from './codec.js';
+export { NotSent, Session } from './session.js';
+export { Conversations } from './conversations.js';
+export { MemoryStore } from './store/memory.js';
+export { randomId } from './store/device.js';
+export { SUBPROTOCOL, websocket } from './transport/websocket.js';

@@ -1,0 +1,21 @@
+// What a store keeps of one device, and the changes that are made to it. Pure: the memory store and the IndexedDB one do what is said here.
+//
+// A store has:
+//   load()              -> { device, epoch, since, position, messages }: what a client starts from. position is null at first;
+//                          messages are { id, number or null, to, content } in the order of their ids.
+//   commit(changes)     makes all of them or none, and settles when they are durable.
+//   entries(from, limit)-> the log's entries from a seq on, by ascending seq.
+//   close()
+//
+// Changes, in the order in which they are made:
+//   { op: 'message', id, number, to, content }   a message without its answer, or its number
+//   { op: 'answered', id }                       it has its answer
+//   { op: 'entry', entry }                       an entry of the log
+//   { op: 'position', position, epoch, since }   everything up to there is in the log, or was superseded
+//   { op: 'discard' }                            the log was replaced: entries, position and epoch go, messages stay
+//
+// What belongs together is one commit: an answer and the entry that it stands for, entries and the position behind them. So no crash
+// leaves a message both answered and unanswered, or a position behind entries that are not there.
+
+/** Entries of the log that are kept, the newest: a few tens of megabytes at most. The server has the rest. */
+export const LOG_ENTRIES_MAX = 50_000;
