@@ -10,7 +10,7 @@
 import { placeOf } from './codec/entries.js';
 import { EVENTS_WAITING_MAX } from './limits.js';
 import { Session } from './session.js';
-import { randomId } from './store/device.js';
+import { nextMessageId, randomId } from './store/device.js';
 import { MemoryStore } from './store/memory.js';
 import { websocket } from './transport/websocket.js';
 
@@ -161,6 +161,12 @@ export class Client extends EventTarget {
     /** What one feels about a message; an empty `reaction` takes it back. */
     react(to, { author, author_seq }, reaction) {
         return this.send(to, { reaction: { author, author_seq, reaction } });
+    }
+
+    /** Somebody else has put a message into the store: it is sent as if it came by `send`. */
+    look() {
+        this.#waiting.push({ type: 'look' });
+        this.#turn({ kind: 'tick' });
     }
 
     /** Takes back a message that has no answer yet: whether there is one. Its answer says whether it was in time. */
@@ -371,6 +377,8 @@ export class Client extends EventTarget {
     async #flush() {
         this.#isFlushing = true;
         while (this.#waiting.length > 0) {
+            // Here nothing is about to be answered, so what the store has and this client has not is new.
+            if (this.#waiting.some(({ type }) => type === 'look')) await this.#takeQueued();
             const events = this.#waiting.splice(0);
             const { changes, kept, position } = this.#changesOf(events);
             if (changes.length > 0) await this.#store.commit(changes);
@@ -382,6 +390,21 @@ export class Client extends EventTarget {
         }
         this.#isFlushing = false;
         if (this.#session.phase === 'ended') this.#end();
+    }
+
+    async #takeQueued() {
+        this.#waiting = this.#waiting.filter(({ type }) => type !== 'look');
+        const { messages } = await this.#store.load();
+        const known = new Set([...this.#messages.values()].map(({ id }) => id));
+        for (const { id, to, content } of messages.filter((message) => !known.has(message.id))) {
+            try {
+                this.#messages.set(this.#session.send(to, content), { id, to, content, answer: deferred() });
+            } catch (why) {
+                await this.#store.commit([{ op: 'answered', id }]);
+                this.dispatchEvent(new RingpostEvent('returned', { id, to, content, why }));
+            }
+        }
+        this.#turn({ kind: 'tick' });
     }
 
     /** What events imply for the store, as one commit. */
@@ -534,17 +557,11 @@ export class Client extends EventTarget {
         this.#ended.reject(error);
     }
 
-    /** Ascending, over all tabs and runs as far as their clock does, and nobody else's. */
     #nextId() {
-        const [low] = crypto.getRandomValues(new Uint32Array(1));
-        const time = Math.max(Date.now(), Number(this.#lastId.slice(0, TIME_DIGITS) || 0) + 1);
-        this.#lastId = `${String(time).padStart(TIME_DIGITS, '0')}-${low.toString(16).padStart(8, '0')}`;
+        this.#lastId = nextMessageId(this.#lastId);
         return this.#lastId;
     }
 }
-
-/** Of milliseconds since 1970, for as long as anybody will run this. */
-const TIME_DIGITS = 16;
 
 /** A token provider that fails is not asked again sooner. */
 const TOKEN_AGAIN_AFTER_MS = 1_000;

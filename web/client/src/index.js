@@ -9,3 +9,6 @@ export { Conversations } from './conversations.js';
 export { MemoryStore } from './store/memory.js';
 export { randomId } from './store/device.js';
 export { SUBPROTOCOL, websocket } from './transport/websocket.js';
+export { IndexedDbStore, openIndexedDbStore } from './store/indexeddb.js';
+export { followPage } from './page.js';
+export { Tabs } from './tabs.js';

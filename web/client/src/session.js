@@ -17,7 +17,7 @@ import {
     UNWRITTEN_AGAIN_AFTER_MS, UNWRITTEN_BYTES_MAX, WATCHED_MAX, WELCOME_TIMEOUT_MS,
 } from './limits.js';
 import { Backoff } from './session/backoff.js';
-import { Capabilities, NotSent, contentFault } from './session/capabilities.js';
+import { Capabilities, NotSent, checkMessage, contentFault } from './session/capabilities.js';
 import { Fetches, isFetch, isPlaced } from './session/fetches.js';
 import { Nodes } from './session/nodes.js';
 import { Outbox } from './session/outbox.js';
@@ -177,14 +177,7 @@ export class Session {
     /** Takes a message and gives its handle. Throws NotSent. */
     send(to, content) {
         this.#checkNotEnded();
-        if (to.user === 0n || to.group === 0n) throw new NotSent('recipient', 'user 0 and group 0 are nobody; give another id');
-        if (to.user !== undefined && content.act !== undefined) {
-            throw new NotSent('content_kind', 'an act is done to a group; send it to { group }');
-        }
-        const fault = contentFault(content, this.#textBytesMax);
-        if (fault !== undefined) throw fault;
-        // What cannot be written is a mistake of the caller, and told here.
-        encode('client', 'send', { number: 1, to, content });
+        checkMessage(to, content, this.#textBytesMax);
         if (!isMessage(content) && content.act === undefined && this.#isReplacing) {
             throw new NotSent('other_log', 'the history was replaced, and the change names a message of the one before; look again');
         }

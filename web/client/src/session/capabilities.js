@@ -4,6 +4,7 @@
 import { utf8Bytes } from '../codec/bytes.js';
 import { CONTENT_KINDS, contentBytes, contentKind, isMessage } from '../codec/content.js';
 import { CLIENT_KINDS } from '../codec/frames.js';
+import { encode } from '../codec/framing.js';
 import {
     CONTENT_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, GROUP_NAME_BYTES_MAX, LOCATION_BYTES_MAX, MENTIONS_MAX, QUOTE_BYTES_MAX,
     REACTION_BYTES_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, TEXT_BYTES_MAX,
@@ -56,6 +57,17 @@ export class NotSent extends Error {
         this.name = 'NotSent';
         this.code = code;
     }
+}
+
+/** Throws NotSent for a message that no server takes, and TypeError for what can not be written: a mistake of the caller. */
+export function checkMessage(to, content, textBytesMax) {
+    if (to.user === 0n || to.group === 0n) throw new NotSent('recipient', 'user 0 and group 0 are nobody; give another id');
+    if (to.user !== undefined && content.act !== undefined) {
+        throw new NotSent('content_kind', 'an act is done to a group; send it to { group }');
+    }
+    const fault = contentFault(content, textBytesMax);
+    if (fault !== undefined) throw fault;
+    encode('client', 'send', { number: 1, to, content });
 }
 
 const sizeOf = (text) => utf8Bytes(text).length;

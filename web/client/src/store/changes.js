@@ -3,7 +3,9 @@
 // A store has:
 //   load()              -> { device, epoch, since, position, messages }: what a client starts from. position is null at first;
 //                          messages are { id, number or null, to, content } in the order of their ids.
-//   commit(changes)     makes all of them or none, and settles when they are durable.
+//   commit(changes, only) makes all of them or none, and settles when they are durable. With `only`, { key, holds }, none if the value
+//                          that tabs agree on under the key is not one that holds.
+//   update(key, change) -> the value that `change` makes of the one under the key, in one step: what tabs agree on.
 //   entries(from, limit)-> the log's entries from a seq on, by ascending seq.
 //   close()
 //
@@ -19,3 +21,11 @@
 
 /** Entries of the log that are kept, the newest: a few tens of megabytes at most. The server has the rest. */
 export const LOG_ENTRIES_MAX = 50_000;
+
+/** Another tab has become the one that writes. */
+export class CommitRefused extends Error {
+    constructor(key) {
+        super(`another tab has the ${key} now, so this one stores nothing`);
+        this.name = 'CommitRefused';
+    }
+}

@@ -1,6 +1,6 @@
 // A store that lasts as long as its program: for tests, and for programs that keep nothing. The device id is new with each.
 
-import { LOG_ENTRIES_MAX } from './changes.js';
+import { CommitRefused, LOG_ENTRIES_MAX } from './changes.js';
 import { randomId } from './device.js';
 
 export class MemoryStore {
@@ -10,13 +10,16 @@ export class MemoryStore {
     #position = null;
     #epoch = 0n;
     #since = 0;
+    #shared = new Map();
 
     async load() {
         const messages = [...this.#messages.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
         return { device: this.#device, epoch: this.#epoch, since: this.#since, position: this.#position, messages };
     }
 
-    async commit(changes) {
+    /** `only`: { key, holds } of what tabs agree on; throws CommitRefused if that does not hold, and nothing is changed. */
+    async commit(changes, only) {
+        if (only !== undefined && !only.holds(this.#shared.get(only.key))) throw new CommitRefused(only.key);
         for (const change of changes) this.#make(change);
         // In the order in which they came, which is that of their seqs.
         for (const seq of this.#log.keys()) {
@@ -51,6 +54,13 @@ export class MemoryStore {
 
     async entries(from = 1, limit = LOG_ENTRIES_MAX) {
         return [...this.#log.values()].filter((entry) => entry.seq >= from).slice(0, limit);
+    }
+
+    /** What several tabs agree on: reads the value under a key and writes what `change` makes of it, in one step. */
+    async update(key, change) {
+        const value = change(this.#shared.get(key));
+        this.#shared.set(key, value);
+        return value;
     }
 
     async close() {}

@@ -1,0 +1,28 @@
+// Which of several tabs leads: has the connection and writes what the session says. The others follow.
+//
+// Web Locks alone do not say it: a frozen tab keeps its lock, and leads nobody. So the leader also has a lease in the store, with a time
+// until when, which it renews; a tab whose lease is over has lost it, whatever lock it has. Who wants to lead waits for the lock, or takes
+// it from a leader whose lease is over. And the leader looks at its lease before each commit, in the same transaction: a tab that was
+// frozen, and goes on as if nothing was, writes nothing.
+//
+// Pure: times come in, and what stands in the store. The store makes each of these in one transaction.
+
+/** How long a lease is good. A tab in the background has its timers run once a minute at worst. */
+export const LEASE_MS = 90_000;
+
+/** A leader renews when so much is over. */
+export const RENEW_AFTER_MS = 20_000;
+
+/** The lease that a tab holds after it asked for it at this time: its own, if it is free or over or was its own; else what it was. */
+export function claimed(lease, tab, now) {
+    const isFree = lease === undefined || lease.tab === tab || lease.until <= now;
+    return isFree ? { tab, until: now + LEASE_MS, term: lease?.tab === tab ? lease.term : (lease?.term ?? 0) + 1 } : lease;
+}
+
+/** The lease that is left when a tab gives its own back. */
+export function released(lease, tab) {
+    return lease?.tab === tab ? { ...lease, until: 0 } : lease;
+}
+
+/** Whether a tab leads by this lease, in this term: who lost it and got it again is not who had it before. */
+export const leads = (lease, tab, term) => lease !== undefined && lease.tab === tab && lease.term === term;

@@ -1,0 +1,139 @@
+// A store in IndexedDB, which all tabs of a page share (SPEC 8.2: what belongs together is one transaction).
+//
+// An upgrade of the layout needs all connections to the database closed, and one of a frozen tab never is: its script does not run, and no
+// `blocked` is told either. So each layout has a database of its own name: a program with a newer layout makes that, and reads what it
+// moves out of the old one, which is opened as it is. Nothing is upgraded in place, and nobody waits for a tab that stands still.
+
+import { CommitRefused, LOG_ENTRIES_MAX } from './changes.js';
+import { randomId } from './device.js';
+
+/** The layout. A program with another layout counts on, and adds how to move messages from the one before. */
+const LAYOUT = 1;
+
+/** A database that does not open in this time does not open: something else holds it. */
+const OPEN_TIMEOUT_MS = 5_000;
+
+const promiseOf = (request) =>
+    new Promise((resolve, reject) => {
+        request.onsuccess = () => resolve(request.result);
+        request.onerror = () => reject(request.error);
+    });
+
+const committed = (transaction) =>
+    new Promise((resolve, reject) => {
+        transaction.oncomplete = () => resolve();
+        transaction.onabort = () => reject(transaction.error ?? new Error('the transaction was aborted; is the disk full?'));
+    });
+
+/** `name`: one for each user and server, such as `chat.example.org/7`. `factory`: for tests. */
+export async function openIndexedDbStore(name, { factory = indexedDB } = {}) {
+    const full = `ringpost ${LAYOUT} ${name}`;
+    const request = factory.open(full, 1);
+    request.onupgradeneeded = () => {
+        const database = request.result;
+        database.createObjectStore('log');
+        database.createObjectStore('messages');
+        database.createObjectStore('state');
+    };
+    let timer;
+    const late = new Promise((_, reject) => {
+        timer = setTimeout(() => reject(new Error(`the database ${full} does not open; close other tabs of this page and try again`)), OPEN_TIMEOUT_MS);
+    });
+    const database = await Promise.race([promiseOf(request), late]).finally(() => clearTimeout(timer));
+    // Somebody deletes it, as when storage is cleared: what is held open would hold that up.
+    database.onversionchange = () => database.close();
+    return new IndexedDbStore(database);
+}
+
+export class IndexedDbStore {
+    #database;
+    /** How many entries the log has, as far as this tab knows; it is counted when it is first written to. */
+    #entries;
+
+    constructor(database) {
+        this.#database = database;
+    }
+
+    async load() {
+        const transaction = this.#database.transaction(['state', 'messages'], 'readwrite', { durability: 'strict' });
+        const done = committed(transaction);
+        const state = transaction.objectStore('state');
+        const [device, position, messages] = await Promise.all([
+            promiseOf(state.get('device')),
+            promiseOf(state.get('position')),
+            promiseOf(transaction.objectStore('messages').getAll()),
+        ]);
+        const own = device ?? randomId();
+        if (device === undefined) state.put(own, 'device');
+        await done;
+        return { device: own, epoch: 0n, since: 0, position: null, ...position, messages };
+    }
+
+    /** See `changes.js`. */
+    async commit(changes, only) {
+        const transaction = this.#database.transaction(['log', 'messages', 'state'], 'readwrite', { durability: 'strict' });
+        const done = committed(transaction);
+        const log = transaction.objectStore('log');
+        if (only !== undefined && !only.holds(await promiseOf(transaction.objectStore('state').get(only.key)))) {
+            done.catch(() => {});
+            transaction.abort();
+            throw new CommitRefused(only.key);
+        }
+        this.#entries ??= await promiseOf(log.count());
+        for (const change of changes) this.#make(change, transaction);
+        if (this.#entries > LOG_ENTRIES_MAX) await this.#dropOldest(log);
+        try {
+            await done;
+        } catch (error) {
+            // What was counted is not there.
+            this.#entries = undefined;
+            throw new Error(`the browser could not store what came (${error.name}: ${error.message}); free some space and load the page again`);
+        }
+    }
+
+    #make({ op, ...change }, transaction) {
+        switch (op) {
+            case 'message':
+                return transaction.objectStore('messages').put(change, change.id);
+            case 'answered':
+                return transaction.objectStore('messages').delete(change.id);
+            case 'entry':
+                this.#entries++;
+                return transaction.objectStore('log').put(change.entry, change.entry.seq);
+            case 'position':
+                return transaction.objectStore('state').put(change, 'position');
+            case 'discard':
+                this.#entries = 0;
+                transaction.objectStore('log').clear();
+                return transaction.objectStore('state').delete('position');
+            default:
+                throw new TypeError(`no change is called ${op}`);
+        }
+    }
+
+    /** A tenth more than has to go, so that it is not done for each entry. */
+    async #dropOldest(log) {
+        const keys = await promiseOf(log.getAllKeys(undefined, this.#entries - LOG_ENTRIES_MAX + LOG_ENTRIES_MAX / 10));
+        if (keys.length > 0) log.delete(IDBKeyRange.upperBound(keys[keys.length - 1]));
+        this.#entries -= keys.length;
+    }
+
+    async entries(from = 1, limit = LOG_ENTRIES_MAX) {
+        return promiseOf(this.#database.transaction('log').objectStore('log').getAll(IDBKeyRange.lowerBound(from), limit));
+    }
+
+    /** What several tabs agree on: reads the value under a key and writes what `change` makes of it, in one transaction. */
+    async update(key, change) {
+        const transaction = this.#database.transaction('state', 'readwrite');
+        const done = committed(transaction);
+        const state = transaction.objectStore('state');
+        const value = change(await promiseOf(state.get(key)));
+        state.put(value, key);
+        await done;
+        return value;
+    }
+
+    async close() {
+        this.#database.close();
+    }
+}

@@ -1,0 +1,69 @@
+// What every store must do. IndexedDB is there in browsers alone, so in Node its part prints NOT RUN, unless somebody has put one into
+// `globalThis.indexedDB`.
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+
+import { MemoryStore, openIndexedDbStore } from '../src/index.js';
+import { CommitRefused, LOG_ENTRIES_MAX } from '../src/store/changes.js';
+
+const entry = (seq) => ({ kind: 'received', seq, time: 1, from: 2n ** 64n - 1n, origin: seq, content: { opaque: Uint8Array.of(1, 2) } });
+const message = (id, number) => ({ op: 'message', id, number, to: { user: 8n }, content: { text: id } });
+const stored = ({ op: _, ...of }) => of;
+
+const stores = { 'a store in memory': async () => new MemoryStore() };
+if (typeof indexedDB === 'undefined') console.log('NOT RUN: the store in IndexedDB; there is none here');
+else stores['a store in IndexedDB'] = () => openIndexedDbStore(String(Math.random()));
+
+for (const [name, open] of Object.entries(stores)) {
+    describe(name, () => {
+        test('begins with nothing but a device of its own', async () => {
+            const store = await open();
+            const { device, ...rest } = await store.load();
+            assert.deepEqual(rest, { epoch: 0n, since: 0, position: null, messages: [] });
+            assert.ok(typeof device === 'bigint' && device > 0n);
+            assert.equal((await store.load()).device, device);
+        });
+
+        test('has what was committed, messages in the order of their ids and entries in that of their seqs', async () => {
+            const store = await open();
+            await store.commit([message('b', null), message('a', null), { op: 'entry', entry: entry(1) }, { op: 'entry', entry: entry(3) }]);
+            await store.commit([message('b', 7), { op: 'position', position: 3, epoch: 2n ** 63n, since: 1 }]);
+            const { position, epoch, since, messages } = await store.load();
+            assert.deepEqual([position, epoch, since], [3, 2n ** 63n, 1]);
+            assert.deepEqual(messages, [stored(message('a', null)), stored(message('b', 7))]);
+            assert.deepEqual(await store.entries(), [entry(1), entry(3)]);
+            assert.deepEqual(await store.entries(2, 5), [entry(3)]);
+            await store.commit([{ op: 'answered', id: 'a' }]);
+            assert.deepEqual((await store.load()).messages, [stored(message('b', 7))]);
+        });
+
+        test('lets go of a log that was replaced, and of no message', async () => {
+            const store = await open();
+            await store.commit([message('a', 1), { op: 'entry', entry: entry(9) }, { op: 'position', position: 9, epoch: 1n, since: 0 }]);
+            await store.commit([{ op: 'discard' }, { op: 'entry', entry: entry(1) }]);
+            const { position, messages } = await store.load();
+            assert.deepEqual([position, messages.length, await store.entries()], [null, 1, [entry(1)]]);
+        });
+
+        test('changes nothing for a tab that has lost the lease', async () => {
+            const store = await open();
+            assert.equal(await store.update('lease', (known) => known ?? 'first'), 'first');
+            const only = (tab) => ({ key: 'lease', holds: (lease) => lease === tab });
+            await store.commit([message('a', 1)], only('first'));
+            await assert.rejects(store.commit([message('b', 2), { op: 'answered', id: 'a' }], only('second')), CommitRefused);
+            assert.deepEqual((await store.load()).messages, [stored(message('a', 1))]);
+        });
+
+        test('keeps the newest entries, and no more than the bound', async () => {
+            const store = await open();
+            const page = 2_000;
+            for (let from = 1; from <= LOG_ENTRIES_MAX + page; from += page) {
+                await store.commit(Array.from({ length: page }, (_, at) => ({ op: 'entry', entry: entry(from + at) })));
+            }
+            const kept = await store.entries();
+            assert.ok(kept.length <= LOG_ENTRIES_MAX && kept.length >= LOG_ENTRIES_MAX * 0.8, String(kept.length));
+            assert.equal(kept[kept.length - 1].seq, LOG_ENTRIES_MAX + page);
+        });
+    });
+}
