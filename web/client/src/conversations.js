@@ -25,7 +25,7 @@ export class Conversations {
         return this.#isWhole ? undefined : this.#reached;
     }
 
-    /** Takes the page before a place, as it was asked for and came on the connection. What was pushed before it is in it. */
+    /** Takes the page before a place, as it came on the connection: what was pushed before it is in it, as its `at` says. */
     page(before, { at, more, rows }) {
         const oldest = rows.length > 0 ? placeOf(rows[rows.length - 1].last) : undefined;
         const keys = new Set(rows.map(({ conversation }) => conversationKey(conversation)));
