@@ -110,6 +110,11 @@ async function run(line) {
         case 'log':
             return log(Number(first));
         case 'restart':
+            // What a program was told of that is not in its store is lost when it is killed, and nothing here is to be lost.
+            await until(async () => {
+                const stored = new Set((await store.load()).messages.map(({ id }) => id));
+                return client.unanswered.every(({ id }) => stored.has(id));
+            });
             return start();
         case 'quit':
             await client.close();
