@@ -143,7 +143,8 @@ export interface GroupRow {
     unread: Count;
 }
 
-export interface Groups {
+/** The answer to a `fetch_groups`. */
+export interface GroupList {
     request: Count;
     at: Count;
     more: boolean;
@@ -396,7 +397,7 @@ export declare class Client extends Teller {
     fetchConversation(conversation: { user: Id }, options?: FetchOptions): Promise<Page>;
     fetchConversation(conversation: { group: Id }, options?: FetchOptions): Promise<GroupPage>;
     fetchInbox(options?: { before?: Count; limit?: Count }): Promise<Inbox>;
-    fetchGroups(options?: { after?: Id; limit?: Count }): Promise<Groups>;
+    fetchGroups(options?: { after?: Id; limit?: Count }): Promise<GroupList>;
     fetchMembers(group: Id, options?: { after?: Id; limit?: Count; seq?: Count }): Promise<Members>;
     markRead(conversation: Conversation, seq: Count, options?: { tell?: boolean }): Promise<{ request: Count }>;
     setConversation(conversation: Conversation, bits: { set?: Bits; cleared?: Bits }): Promise<{ request: Count }>;
@@ -526,6 +527,36 @@ export declare class Conversations {
     readonly older: Count | undefined;
     page(before: Count, inbox: Pick<Inbox, 'at' | 'more' | 'rows'>): void;
     entry(entry: Entry): Count | undefined;
+}
+
+/** What is known of a group (SPEC 8.12): pushes and pages of its log laid together. */
+export declare class Group {
+    standing: Standing;
+    first: Count;
+    reached: Count;
+    readUpTo: Count;
+    settings: Bits;
+    row: GroupRow | undefined;
+    unanswered: Map<Count, Content>;
+    span: { readonly first: Count | undefined; readonly last: Count | undefined; readonly entries: Map<Count, GroupEntry> };
+    readonly lacks: { from: Count; direction: 'forwards' | 'backwards' } | undefined;
+    readonly older: { from: Count; direction: 'backwards' } | undefined;
+    readonly messages: { place: Count; author: Id; entry: GroupEntry; reactions: Map<Id, string> }[];
+    entry(entry: Entry): void;
+    pushed(entry: GroupEntry): void;
+    page(direction: 'forwards' | 'backwards', page: GroupPage): void;
+    setRow(at: Count, row: GroupRow): void;
+    unread(me: Id): Count | undefined;
+}
+
+export declare class Groups {
+    readonly all: [Id, Group][];
+    get(group: Id): Group;
+    entry(entry: Entry): void;
+    pushed(group: Id, entry: GroupEntry): void;
+    page(direction: 'forwards' | 'backwards', page: GroupPage): void;
+    rows(page: Pick<GroupList, 'at' | 'rows'>): void;
+    discard(): void;
 }
 
 export declare const CODES: { readonly [name: string]: Count };

@@ -6,6 +6,7 @@ export { conversationKey, conversationOf, isMessage, placeOf } from './codec.js'
 export * as codec from './codec.js';
 export { NotSent, Session } from './session.js';
 export { Conversations } from './conversations.js';
+export { Group, Groups } from './groups.js';
 export { MemoryStore } from './store/memory.js';
 export { randomId } from './store/device.js';
 export { SUBPROTOCOL, websocket } from './transport/websocket.js';

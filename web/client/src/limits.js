@@ -115,3 +115,6 @@ export const FETCH_AGAIN_AFTER_MS = 1_000;
 
 /** Events that wait for the store, beyond which nothing more is read: sixteen pages. */
 export const EVENTS_WAITING_MAX = 8_000;
+
+/** Pushed entries of a group that are kept behind a gap until it is filled: what comes while a page is on its way. */
+export const GROUP_AHEAD_MAX = 64;
