@@ -51,7 +51,8 @@ async function start() {
     for (const breakLink of breakLinks.splice(0)) breakLink();
     // Of the old one nothing is left but its timers: it has no link, and its store takes nothing more.
     client?.close();
-    client = await connect(`tcp://${address}`, () => process.env.RINGPOST_TOKEN, { store: storeOfRun(run), device: BigInt(device), transport: breakable });
+    const options = { store: storeOfRun(run), device: BigInt(device), transport: breakable };
+    client = await connect(`tcp://${address}`, () => process.env.RINGPOST_TOKEN, options);
     const ifAlive = (does) => (event) => run === runs && does(event.detail);
     client.addEventListener('welcome', ifAlive(() => tell('connected')));
     client.addEventListener('disconnected', ifAlive(({ reason }) => tell(`lost ${reason.words}`)));

@@ -539,7 +539,8 @@ export class Client extends EventTarget {
 
     #end() {
         clearTimeout(this.#timer);
-        for (const { reject } of this.#requests.values()) reject(new Error('the client was closed before the answer came; connect anew and ask again'));
+        const closed = new Error('the client was closed before the answer came; connect anew and ask again');
+        for (const { reject } of this.#requests.values()) reject(closed);
         this.#requests.clear();
         this.#ended.resolve();
     }

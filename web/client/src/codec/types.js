@@ -38,7 +38,10 @@ export const ID_NOT_ZERO = only(ID, (value) => value !== 0n);
 
 function byteOf(values, value, field) {
     const byte = values.indexOf(value);
-    if (value === undefined || byte < 0) throw new TypeError(`field ${field} is ${String(value)}; give one of: ${values.filter((v) => v !== undefined).join(', ')}`);
+    if (value === undefined || byte < 0) {
+        const known = values.filter((other) => other !== undefined).join(', ');
+        throw new TypeError(`field ${field} is ${String(value)}; give one of: ${known}`);
+    }
     return byte;
 }
 

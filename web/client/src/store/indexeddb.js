@@ -37,7 +37,8 @@ export async function openIndexedDbStore(name, { factory = indexedDB } = {}) {
     };
     let timer;
     const late = new Promise((_, reject) => {
-        timer = setTimeout(() => reject(new Error(`the database ${full} does not open; close other tabs of this page and try again`)), OPEN_TIMEOUT_MS);
+        const words = `the database ${full} does not open; close other tabs of this page and try again`;
+        timer = setTimeout(() => reject(new Error(words)), OPEN_TIMEOUT_MS);
     });
     const database = await Promise.race([promiseOf(request), late]).finally(() => clearTimeout(timer));
     // Somebody deletes it, as when storage is cleared: what is held open would hold that up.

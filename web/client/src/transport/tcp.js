@@ -6,19 +6,31 @@ import { connect as connectTls } from 'node:tls';
 /** Offered by ALPN (SPEC 1.1). */
 const ALPN = 'ringpost/1';
 
-/** Gives a transport. `ca`: PEM of who may vouch for the server, beside whom this system trusts; for `tls://` alone. */
+/** Gives a transport. `ca`: PEM of who may vouch for the server, instead of whom this system trusts. */
 export function tcpWith({ ca } = {}) {
+    /** The newest ticket of each server, with which a connection is resumed, once (SPEC 1.1). */
+    const tickets = new Map();
     return function tcp(url, handlers) {
         const { protocol, hostname, port } = new URL(url);
         if (protocol !== 'tcp:' && protocol !== 'tls:') throw new TypeError(`${url} is no address for TCP; give tcp://host:port or tls://host:port`);
         const host = hostname.replace(/^\[|\]$/g, '');
         const isTls = protocol === 'tls:';
+        // An address is no name to ask for; the certificate is checked for it all the same.
+        const servername = /^[\d.]+$|:/.test(host) ? '' : host;
+        const session = tickets.get(`${host}:${port}`);
+        tickets.delete(`${host}:${port}`);
         const socket = isTls
-            ? connectTls({ host, port: Number(port), servername: /^[\d.]+$|:/.test(host) ? '' : host, ALPNProtocols: [ALPN], minVersion: 'TLSv1.3', ca })
+            ? connectTls({ host, port: Number(port), servername, ALPNProtocols: [ALPN], minVersion: 'TLSv1.3', ca, session })
             : connectTcp({ host, port: Number(port), noDelay: true });
         let isOver = false;
         let words = `the connection to ${host}:${port} has ended`;
         socket.on(isTls ? 'secureConnect' : 'connect', () => isOver || handlers.opened());
+        if (isTls) {
+            socket.on('session', (ticket) => {
+                if (tickets.size >= SERVERS_MAX) tickets.clear();
+                tickets.set(`${host}:${port}`, ticket);
+            });
+        }
         socket.on('data', (bytes) => isOver || handlers.bytes(bytes));
         socket.on('error', (error) => (words = `the connection to ${host}:${port} failed: ${error.message}`));
         socket.on('end', () => socket.end());
@@ -43,6 +55,9 @@ export function tcpWith({ ca } = {}) {
         };
     };
 }
+
+/** Servers of which a ticket is kept: a client goes to and fro between few, and without one the handshake is a full one. */
+const SERVERS_MAX = 8;
 
 /** What the server does not read within this of a connection that is closed is lost. */
 const CLOSE_WITHIN_MS = 3_000;
