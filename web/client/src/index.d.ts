@@ -217,6 +217,8 @@ export interface Welcome {
     unsend_within_s: Count;
     skipped: Count;
     visibility: Bits;
+    /** 0: the server does not tell how often it pings. */
+    ping_after_ms: Count;
     address: string;
 }
 

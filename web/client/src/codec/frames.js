@@ -172,6 +172,7 @@ const SERVER = {
         ['unsend_within_s', LATER_COUNT],
         ['skipped', LATER_COUNT],
         ['visibility', LATER_BITS],
+        ['ping_after_ms', LATER_COUNT],
     ]],
     0x82: ['accepted', [
         ['number', COUNT],
