@@ -248,6 +248,8 @@ impl WebSocket {
         let said = std::mem::take(&mut self.control);
         match kind {
             Kind::Data | Kind::Pong => {}
+            // Nothing follows a close frame.
+            Kind::Ping if self.said != Said::Nothing => {}
             Kind::Ping => self.pong = Some(said),
             Kind::Close => match close_code(&said) {
                 Ok(code) => {
@@ -286,11 +288,9 @@ impl WebSocket {
     pub fn finish_frames(&mut self, queued: &mut Vec<u8>) {
         self.seal(queued);
         let Some(pong) = self.pong.take() else { return };
-        // Nothing follows a close frame.
-        if self.said == Said::Nothing {
-            queued.extend_from_slice(&[0x8a, pong.len() as u8]);
-            queued.extend_from_slice(&pong);
-        }
+        debug_assert_eq!(self.said, Said::Nothing, "who has said close keeps no pong");
+        queued.extend_from_slice(&[0x8a, pong.len() as u8]);
+        queued.extend_from_slice(&pong);
     }
 
     /// Nothing is queued after this: a close frame is put behind it. It answers that of the peer, or tells what the peer did wrong.

@@ -405,9 +405,24 @@ mod tests {
         os::fd::AsFd as _,
     };
 
+    use rustls::{client::UnbufferedClientConnection, pki_types::ServerName};
+
     use super::*;
-    use crate::access::upgrade::Pages;
-    use rim::ring::{Completion, Doorbell, Payload};
+    use crate::{
+        access::upgrade::Pages,
+        files::certificate::{Tickets, testing::Files},
+    };
+    use rim::{
+        ring::{Completion, Doorbell, Payload},
+        tls::{ServerTls, Tls},
+    };
+
+    /// The client's end of TLS.
+    pub(super) type ClientTls = Tls<UnbufferedClientConnection>;
+
+    const REQUEST: &[u8] = b"GET /v1/ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Protocol: ringpost.v1\r\n\r\n";
 
     /// The connections of a core without its shard. Time stands still unless a test moves it.
     pub(super) struct World {
@@ -446,13 +461,7 @@ mod tests {
         pub(super) fn connect_websocket(&mut self) -> (TcpStream, ConnId) {
             let (mut client, conn) = self.connect();
             self.connections.set_stream(conn, Stream::new(None, true));
-            let request = b"GET /v1/ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\
-                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-                Sec-WebSocket-Protocol: ringpost.v1\r\n\r\n";
-            let pages = Pages { origins: &[], is_tls: false };
-            assert_eq!(self.connections.request(conn, request, pages), None);
-            let sends = self.sends;
-            self.until(|world| world.sends > sends);
+            self.upgrade(conn);
             let mut answer = vec![0; 4_096];
             let length = client.read(&mut answer).unwrap();
             assert!(answer[..length].starts_with(b"HTTP/1.1 101 ") && answer[..length].ends_with(b"\r\n\r\n"));
@@ -460,9 +469,56 @@ mod tests {
             (client, conn)
         }
 
+        /// The request of a connection that speaks WebSocket has come, and its answer has left.
+        fn upgrade(&mut self, conn: ConnId) {
+            let pages = Pages { origins: &[], is_tls: false };
+            assert_eq!(self.connections.request(conn, REQUEST, pages), None);
+            let sends = self.sends;
+            self.until(|world| world.sends > sends);
+        }
+
+        /// A connection that is served by TLS, the client's end of it, and its socket.
+        pub(super) fn connect_tls(&mut self) -> (TcpStream, ConnId, ClientTls) {
+            self.connect_over_tls(false)
+        }
+
+        /// Likewise, by WebSocket within TLS. The client has read the answer.
+        pub(super) fn connect_wss(&mut self) -> (TcpStream, ConnId, ClientTls) {
+            let (mut socket, conn, mut client) = self.connect_over_tls(true);
+            self.upgrade(conn);
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\n") {
+                let mut bytes = [0; 4_096];
+                let count = socket.read(&mut bytes).unwrap();
+                client.receive(&mut bytes[..count], &mut answer).unwrap();
+            }
+            (socket, conn, client)
+        }
+
+        fn connect_over_tls(&mut self, speaks_websocket: bool) -> (TcpStream, ConnId, ClientTls) {
+            let files = Files::new();
+            let mut server = ServerTls::accept(files.server(&Tickets::new().unwrap())).unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut client = Tls::new(UnbufferedClientConnection::new(files.client(&[]), name).unwrap());
+            let mut bytes = Vec::new();
+            while !server.is_open() {
+                client.receive(&mut bytes, &mut Vec::new()).unwrap();
+                let mut answer = Vec::new();
+                client.seal(b"", &mut answer);
+                server.receive(&mut answer, &mut Vec::new()).unwrap();
+                bytes = Vec::new();
+                if !server.is_open() {
+                    server.seal(b"", &mut bytes);
+                }
+            }
+            let (socket, conn) = self.connect();
+            self.connections.set_stream(conn, Stream::new(Some(Box::new(server)), speaks_websocket));
+            (socket, conn, client)
+        }
+
         pub(super) fn until(&mut self, done: impl Fn(&Self) -> bool) {
             while !done(self) {
-                self.connections.flush(&mut self.ring);
+                self.connections.flush(0, &mut self.ring);
                 self.connections.begin_closes(&mut self.ring, drop);
                 self.ring.wait().unwrap();
                 let mut completions = Vec::new();

@@ -187,6 +187,8 @@ fn who_is_told_of_the_end_is_heard_until_they_answer() {
     assert_eq!(read_sent(&sent), (b"bye".to_vec(), Vec::new(), Some(1000)));
     assert!(socket.awaits_close() && !socket.is_closed());
     // What was on its way, and then the answer. A ping is not answered any more.
+    socket.receive(&mut frame(0x89, b"ping"));
+    assert!(!socket.has_pong());
     let heard = hear(&mut socket, &[&frame(0x82, b"late"), &frame(0x88, &[0x03, 0xe8])]);
     assert!(heard.closed && socket.is_closed() && !socket.awaits_close());
 }

@@ -154,7 +154,7 @@ impl CoreRim {
     /// Hands everything that the turn has begun to the kernel, and wakes the cores that got mail.
     pub(super) fn submit(&mut self, now: Now) -> std::io::Result<()> {
         self.connections.feed_starved(&mut self.ring);
-        self.connections.flush(&mut self.ring);
+        self.connections.flush(now.monotonic_ms, &mut self.ring);
         let origins = &self.shared.common.origins;
         self.connections.begin_closes(&mut self.ring, |origin| origins.leave(origin, now.monotonic_ms));
         self.post.wake();

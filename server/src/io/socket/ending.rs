@@ -86,9 +86,14 @@ impl Connections {
             }
         }
         while let Some(conn) = take_due(&mut self.linger_deadlines, now_ms) {
-            // Who flushes has answered in time, and gets the goodbye of TLS.
-            if matches!(self.stage(conn), Stage::Awaiting | Stage::Flushing | Stage::Lingering) {
-                self.abandon(conn, ring);
+            match self.stage(conn) {
+                // It still gets the goodbye of TLS, which leaves before the end of the socket.
+                Stage::Awaiting if self.table[conn.slot as usize].stream.give_up() => {
+                    self.flush_on(conn);
+                    self.linger_deadlines.push_back((now_ms + CLOSE_LINGER_MS, conn));
+                }
+                Stage::Awaiting | Stage::Flushing | Stage::Lingering => self.abandon(conn, ring),
+                _ => {}
             }
         }
         cut
@@ -128,15 +133,20 @@ impl Connections {
         let buffer = found.stream.finish(&mut found.queued);
         self.reuse(buffer);
         let found = &mut self.table[conn.slot as usize];
-        let awaited = found.stage == Stage::Awaiting;
-        found.stage = Stage::Flushing;
         if found.has_output() {
-            if !found.dirty {
-                found.dirty = true;
-                self.dirty.push(conn);
-            }
-        } else if awaited {
+            self.flush_on(conn);
+        } else if !found.sending {
             self.linger(now_ms, conn, ring);
+        }
+    }
+
+    /// What the stream has to say at its end leaves with the next flush.
+    fn flush_on(&mut self, conn: ConnId) {
+        let found = &mut self.table[conn.slot as usize];
+        found.stage = Stage::Flushing;
+        if !found.dirty {
+            found.dirty = true;
+            self.dirty.push(conn);
         }
     }
 
@@ -189,7 +199,29 @@ mod tests {
     use std::io::{Read as _, Write as _};
 
     use super::*;
-    use crate::io::socket::tests::World;
+    use crate::io::socket::{
+        End,
+        tests::{ClientTls, World},
+    };
+
+    /// What a client says whose TLS has failed.
+    fn alert_of(client: &mut ClientTls) -> Vec<u8> {
+        client
+            .receive(&mut [0x17, 3, 3, 0, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &mut Vec::new())
+            .unwrap_err();
+        let mut alert = Vec::new();
+        client.seal(b"", &mut alert);
+        assert!(!alert.is_empty());
+        alert
+    }
+
+    /// Everything until the end of the socket, and whether TLS has said before that nothing more comes.
+    fn read_to_the_end(socket: &mut std::net::TcpStream, client: &mut ClientTls) -> (Vec<u8>, bool) {
+        let (mut bytes, mut text) = (Vec::new(), Vec::new());
+        socket.read_to_end(&mut bytes).unwrap();
+        let heard = client.receive(&mut bytes, &mut text).unwrap();
+        (text, heard.half_closed)
+    }
 
     #[test]
     fn a_closed_connection_gets_its_last_bytes_and_its_slot_is_free_when_the_peer_closes() {
@@ -214,7 +246,7 @@ mod tests {
         let (_deaf, conn) = world.connect();
         world.connections.queue(conn, &vec![0; 16 << 20]);
         world.connections.close(0, conn, &mut world.ring);
-        world.connections.flush(&mut world.ring);
+        world.connections.flush(0, &mut world.ring);
         world.connections.begin_closes(&mut world.ring, drop);
         world.ring.submit().unwrap();
         assert_eq!(world.connections.cut_late(CLOSE_FLUSH_MS - 1, &mut world.ring), 0);
@@ -292,6 +324,62 @@ mod tests {
         world.until(|world| world.connections.is_empty());
         assert!(readers.into_iter().all(|reader| reader.join().unwrap()));
         silent.write_all(b"too late").unwrap();
+    }
+
+    #[test]
+    fn who_says_by_tls_that_it_has_failed_is_told_nothing_by_websocket_and_not_waited_for() {
+        let mut world = World::new();
+        let (_socket, conn, mut client) = world.connect_wss();
+        let World { connections, ring, .. } = &mut world;
+        let mut alert = alert_of(&mut client);
+        let (_, heard) = connections.stream(conn).unwrap().receive(&mut alert, &mut Vec::new());
+        assert!(matches!(heard.end, Some(End::Tls(_))));
+        connections.close(0, conn, ring);
+        connections.flush(0, ring);
+        assert_eq!(connections.stage(conn), Stage::Lingering);
+
+        // Likewise if it comes in place of the answer to a close frame, before that has left or after.
+        for has_left in [false, true] {
+            let (_socket, conn, mut client) = world.connect_wss();
+            world.connections.close(0, conn, &mut world.ring);
+            if has_left {
+                world.until(|world| world.connections.stage(conn) == Stage::Awaiting);
+            }
+            let World { connections, ring, .. } = &mut world;
+            connections.farewell(0, conn, alert_of(&mut client), ring);
+            connections.flush(0, ring);
+            assert_eq!(connections.stage(conn), Stage::Lingering);
+        }
+    }
+
+    #[test]
+    fn who_ends_tls_but_not_websocket_is_answered_by_both_and_not_waited_for() {
+        let mut world = World::new();
+        let (mut socket, conn, mut client) = world.connect_wss();
+        let (mut goodbye, mut plain) = (Vec::new(), Vec::new());
+        client.finish(&[]);
+        client.seal(b"", &mut goodbye);
+        let (_, heard) = world.connections.stream(conn).unwrap().receive(&mut goodbye, &mut plain);
+        assert_eq!(heard.end, Some(End::Announced));
+        world.connections.close(0, conn, &mut world.ring);
+        world.until(|world| world.connections.stage(conn) != Stage::Flushing);
+        assert_eq!(world.connections.stage(conn), Stage::Lingering);
+        assert_eq!(read_to_the_end(&mut socket, &mut client), (b"\x88\x02\x03\xe8".to_vec(), true));
+    }
+
+    #[test]
+    fn who_does_not_answer_within_tls_gets_its_goodbye_before_the_end_of_the_socket() {
+        let mut world = World::new();
+        let (mut socket, conn, mut client) = world.connect_wss();
+        world.connections.close(0, conn, &mut world.ring);
+        world.until(|world| world.connections.stage(conn) == Stage::Awaiting);
+        world.connections.cut_late(CLOSE_LINGER_MS, &mut world.ring);
+        assert_eq!(world.connections.stage(conn), Stage::Flushing);
+        world.until(|world| world.connections.stage(conn) != Stage::Flushing);
+        assert_eq!(world.connections.stage(conn), Stage::Lingering);
+        assert_eq!(read_to_the_end(&mut socket, &mut client), (b"\x88\x02\x03\xe8".to_vec(), true));
+        assert_eq!(world.connections.cut_late(2 * CLOSE_LINGER_MS, &mut world.ring), 0);
+        world.until(|world| world.connections.is_empty());
     }
 
     /// Otherwise the shutdown might end the slot's next connection.

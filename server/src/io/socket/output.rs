@@ -66,20 +66,24 @@ impl Connections {
         }
     }
 
-    /// One send for every connection that has output and none under way.
-    pub fn flush(&mut self, ring: &mut Ring) {
+    /// One send for every connection that has output and none under way. One that ends, and of whose output nothing can leave any more,
+    /// goes on to its end.
+    pub fn flush(&mut self, now_ms: u64, ring: &mut Ring) {
         while let Some(conn) = self.dirty.pop() {
             let Some(found) = self.get_mut(conn) else { continue };
             found.dirty = false;
-            let sends = matches!(found.stage, Stage::Greeting | Stage::Serving | Stage::Tunnelled | Stage::Flushing);
-            if !sends || found.sending || !found.has_output() {
+            let stage = found.stage;
+            let sends = matches!(stage, Stage::Greeting | Stage::Serving | Stage::Tunnelled | Stage::Flushing);
+            if !sends || found.sending {
                 continue;
             }
             let plain = std::mem::take(&mut found.queued);
-            let bytes = self.seal(conn, plain);
+            let bytes = if plain.is_empty() && !found.has_output() { plain } else { self.seal(conn, plain) };
             if !bytes.is_empty() {
                 self.table[conn.slot as usize].sending = true;
                 ring.send(conn.slot, conn.generation, bytes);
+            } else if stage == Stage::Flushing {
+                self.linger(now_ms, conn, ring);
             }
         }
     }
@@ -139,19 +143,11 @@ impl Connections {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Read as _, net::TcpStream};
-
-    use rustls::{client::UnbufferedClientConnection, pki_types::ServerName};
+    use std::io::Read as _;
 
     use super::*;
-    use crate::{
-        files::certificate::{Tickets, testing::Files},
-        io::socket::{Stream, tests::World},
-    };
-    use rim::{
-        tls::{ServerTls, Tls},
-        token::Op,
-    };
+    use crate::io::socket::tests::World;
+    use rim::token::Op;
 
     #[test]
     fn output_of_a_turn_leaves_in_one_send_and_an_idle_connection_owns_no_buffer() {
@@ -175,7 +171,7 @@ mod tests {
         let (mut client, conn) = world.connect();
         let first = vec![1; 8 << 20];
         world.connections.queue(conn, &first);
-        world.connections.flush(&mut world.ring);
+        world.connections.flush(0, &mut world.ring);
         world.connections.begin_closes(&mut world.ring, drop);
         world.ring.submit().unwrap();
         world.connections.queue(conn, &[2; 1000]);
@@ -189,32 +185,10 @@ mod tests {
         assert!(all[..8 << 20] == first[..] && all[8 << 20..] == [2; 1000]);
     }
 
-    /// A served connection that speaks TLS, the client's end of it, and its socket.
-    fn connect_tls(world: &mut World) -> (TcpStream, ConnId, Tls<UnbufferedClientConnection>) {
-        let files = Files::new();
-        let mut server = ServerTls::accept(files.server(&Tickets::new().unwrap())).unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let mut client = Tls::new(UnbufferedClientConnection::new(files.client(&[]), name).unwrap());
-        let mut bytes = Vec::new();
-        while !server.is_open() {
-            client.receive(&mut bytes, &mut Vec::new()).unwrap();
-            let mut answer = Vec::new();
-            client.seal(b"", &mut answer);
-            server.receive(&mut answer, &mut Vec::new()).unwrap();
-            bytes = Vec::new();
-            if !server.is_open() {
-                server.seal(b"", &mut bytes);
-            }
-        }
-        let (socket, conn) = world.connect();
-        world.connections.set_stream(conn, Stream::new(Some(Box::new(server)), false));
-        (socket, conn, client)
-    }
-
     #[test]
     fn tickets_and_a_turns_output_leave_in_one_send_and_the_shard_is_told_of_plaintext() {
         let mut world = World::new();
-        let (mut socket, conn, mut client) = connect_tls(&mut world);
+        let (mut socket, conn, mut client) = world.connect_tls();
         world.connections.answer(conn);
         assert!(world.connections.dirty.is_empty(), "tickets wait for company");
         for part in [&b"one "[..], b"two ", b"three"] {
@@ -279,7 +253,7 @@ mod tests {
     #[test]
     fn ciphertext_that_has_not_left_goes_first() {
         let mut world = World::new();
-        let (mut socket, conn, mut client) = connect_tls(&mut world);
+        let (mut socket, conn, mut client) = world.connect_tls();
         let World { connections, ring, .. } = &mut world;
         connections.queue(conn, b"first");
         let plain = std::mem::take(&mut connections.table[conn.slot as usize].queued);

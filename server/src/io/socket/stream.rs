@@ -26,8 +26,8 @@ pub struct Stream {
 enum Web {
     /// The request is not whole.
     Asking(Upgrade),
-    /// It has been refused, or the connection was before it came.
-    Refused,
+    /// Nothing is said or heard any more: the request or the connection has been refused, or the end was not answered in time.
+    Over,
     /// Its bytes come in frames.
     Open(WebSocket),
 }
@@ -134,7 +134,7 @@ impl Stream {
         };
         match self.web.as_deref_mut() {
             None | Some(Web::Asking(_)) => (bytes, heard),
-            Some(Web::Refused) => (&[], heard),
+            Some(Web::Over) => (&[], heard),
             Some(Web::Open(socket)) => {
                 let Unframed { data, closed, fault } = socket.receive(bytes);
                 heard.idle = data.is_empty() && !bytes.is_empty();
@@ -161,7 +161,7 @@ impl Stream {
             }
             Step::Refused(answer, refusal) => {
                 queued.extend_from_slice(&answer);
-                *web = Web::Refused;
+                *web = Web::Over;
                 Some(refusal)
             }
         }
@@ -174,10 +174,10 @@ impl Stream {
             Some(Web::Open(socket)) => socket.put(bytes, queued),
             Some(web @ Web::Asking(_)) => {
                 queued.extend_from_slice(&upgrade::instead_of(bytes));
-                *web = Web::Refused;
+                *web = Web::Over;
             }
             // What is said to it has been said.
-            Some(Web::Refused) => {}
+            Some(Web::Over) => {}
         }
     }
 
@@ -217,7 +217,7 @@ impl Stream {
         match self.web.as_deref_mut() {
             None => taken,
             Some(Web::Open(socket)) => socket.left(taken),
-            Some(Web::Asking(_) | Web::Refused) => 0,
+            Some(Web::Asking(_) | Web::Over) => 0,
         }
     }
 
@@ -246,8 +246,9 @@ impl Stream {
         if let Some(Web::Open(socket)) = self.web.as_deref_mut() {
             socket.close(queued);
         }
+        let awaits_close = self.awaits_close();
         match &mut self.tls {
-            Some(tls) if !self.web.as_deref().is_some_and(Web::awaits_close) => {
+            Some(tls) if !awaits_close => {
                 tls.finish(queued);
                 std::mem::take(queued)
             }
@@ -255,15 +256,20 @@ impl Stream {
         }
     }
 
-    /// Whether the peer has been told that nothing more comes, and its answer is awaited before its end of the socket.
+    /// Whether the peer has been told that nothing more comes, and its answer is awaited before its end of the socket. From a peer whose
+    /// TLS has ended or failed nothing can come.
     pub(super) fn awaits_close(&self) -> bool {
-        self.web.as_deref().is_some_and(Web::awaits_close)
+        self.tls.as_ref().is_none_or(|tls| tls.is_open() && !tls.is_half_closed())
+            && matches!(self.web.as_deref(), Some(Web::Open(socket)) if socket.awaits_close())
     }
-}
 
-impl Web {
-    fn awaits_close(&self) -> bool {
-        matches!(self, Self::Open(socket) if socket.awaits_close())
+    /// The answer of the peer has not come in time. Gives whether the goodbye of TLS waits to leave now.
+    pub(super) fn give_up(&mut self) -> bool {
+        self.web = self.web.take().map(|_| Box::new(Web::Over));
+        self.tls.as_mut().is_some_and(|tls| {
+            tls.finish(&[]);
+            tls.has_pending()
+        })
     }
 }
 
