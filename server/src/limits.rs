@@ -408,6 +408,10 @@ pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
 /// Headers of such a request: browsers and the proxies on the way send some twenty.
 pub const UPGRADE_HEADERS_MAX: usize = 64;
 
+/// Pieces before the hello that carry nothing of it, in pieces of a connection: pings of WebSocket, and frames or beginnings of frames with
+/// nothing in them. Each is a turn of the queue of the hellos; a browser sends none, and a library a ping or two.
+pub const GREETING_IDLE_PIECES_MAX: usize = 64;
+
 /// Connections of one core whose hello has not come yet, or waits to be judged. More are refused.
 pub const HANDSHAKES_MAX: usize = 4 * 1024;
 

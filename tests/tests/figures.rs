@@ -85,6 +85,10 @@ fn the_table_of_limits_has_the_values_of_the_code() {
             format!("{}; {} headers", size(limits::UPGRADE_BYTES_MAX as u64), limits::UPGRADE_HEADERS_MAX),
         ),
         ("bytes that WebSocket holds of a connection", size(limits::WEBSOCKET_HELD_BYTES_MAX as u64)),
+        (
+            "pieces before the hello with nothing of it, by WebSocket",
+            format!("{} of a connection", limits::GREETING_IDLE_PIECES_MAX),
+        ),
         ("hellos judged in a turn", grouped(limits::HELLOS_TURN_MAX as u64)),
         ("connections of a user", a_second(of_clients.logins_per_s)),
         ("devices of a user", grouped(limits::DEVICES_MAX as u64)),

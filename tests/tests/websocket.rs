@@ -12,7 +12,7 @@ use proto_spec::{
     ClientFrame, Direction, ErrorCode, RequestId, Resume, Seq, ServerFrame, UserId, limits::TEXT_BYTES_MAX,
 };
 use rustls::ClientConfig;
-use server::shard::topology::Topology;
+use server::{limits::GREETING_IDLE_PIECES_MAX, shard::topology::Topology};
 use tests::{
     connection::{Connection, Received, hello, upgrade_to},
     device::Device,
@@ -537,6 +537,23 @@ fn pings_of_websocket_keep_nobody_connected() {
         }
     };
     assert_eq!(bye, Some(ErrorCode::IdleTimeout));
+}
+
+#[test]
+fn before_the_hello_so_many_pings_are_answered_and_then_the_connection_ends() {
+    spec::says("before the hello end the connection with bye `rate_limited`.");
+    let world = World::new();
+    let mut socket = world.raw();
+    for at in 0..GREETING_IDLE_PIECES_MAX {
+        socket.write_all(&frame(0x89, &[at as u8])).unwrap();
+        assert_eq!(next(&mut socket), Some((0x8a, vec![at as u8])));
+    }
+    socket.write_all(&frame(0x89, b"one more")).unwrap();
+    let answers: Vec<_> = std::iter::from_fn(|| next(&mut socket)).collect();
+    let bye = answers.iter().find(|(first, _)| *first == 0x82).unwrap();
+    assert_eq!((bye.1[1], answers.last().unwrap()), (0x89, &(0x88, vec![0x03, 0xe8])));
+    assert!(String::from_utf8_lossy(&bye.1).contains("send the hello first"));
+    assert_eq!(world.counted("handshakes_failed_total"), 1);
 }
 
 /// What a script is given: the library reads the answer as a browser does.

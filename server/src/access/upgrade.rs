@@ -156,7 +156,15 @@ impl Upgrade {
                 return Step::More;
             }
             Ok(Some(answer)) => Step::Upgraded(answer),
-            Err(refusal) => Step::Refused(answer(refusal.status(), refusal.headers(), &refusal.to_string()), refusal),
+            Err(refusal) => {
+                let mut answer = answer(refusal.status(), refusal.headers(), &refusal.to_string());
+                // The answer to this method is the head alone.
+                if stream.starts_with(b"HEAD ") {
+                    let body = answer.windows(END.len()).position(|window| window == END);
+                    answer.truncate(body.map_or(answer.len(), |body| body + END.len()));
+                }
+                Step::Refused(answer, refusal)
+            }
         };
         self.held = Vec::new();
         answer
@@ -210,8 +218,12 @@ fn judge(stream: &[u8], looked_at: usize, pages: Pages<'_>) -> Result<Option<Vec
         }
         _ => {}
     }
-    let end = stream[looked_at..].windows(END.len()).position(|window| window == END);
-    let end = end.map(|end| looked_at + end + END.len());
+    // An end without carriage returns is none to be taken, but nothing more comes behind it.
+    let ends = [&END[1..], b"\n\n"];
+    let end = (looked_at..stream.len()).find_map(|at| {
+        let end = ends.iter().find(|end| stream[at..].starts_with(end))?;
+        Some(at + end.len())
+    });
     let end = match end {
         None if stream.len() < UPGRADE_BYTES_MAX => return Ok(None),
         Some(end) if end <= UPGRADE_BYTES_MAX => end,
@@ -221,7 +233,7 @@ fn judge(stream: &[u8], looked_at: usize, pages: Pages<'_>) -> Result<Option<Vec
     let mut headers = [httparse::EMPTY_HEADER; UPGRADE_HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
-        Ok(httparse::Status::Complete(bytes)) if bytes == head.len() => {}
+        Ok(httparse::Status::Complete(bytes)) if bytes == head.len() && head.ends_with(END) => {}
         Ok(_) => return Err(Refusal::Malformed(words(httparse::Error::NewLine))),
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooLong),
         Err(error) => return Err(Refusal::Malformed(words(error))),
@@ -245,8 +257,9 @@ fn key_of<'h>(request: &httparse::Request<'_, 'h>, pages: Pages<'_>) -> Result<&
     if request.method != Some("GET") {
         return Err(Refusal::Method);
     }
-    match request.path.unwrap_or_default().split_once('?') {
-        None if request.path == Some(WEBSOCKET_PATH) => {}
+    let (path, host_of_target) = target(request.path.unwrap_or_default());
+    match path.split_once('?') {
+        None if path == WEBSOCKET_PATH => {}
         Some((WEBSOCKET_PATH, _)) => return Err(Refusal::Query),
         _ => return Err(Refusal::Path),
     }
@@ -254,6 +267,7 @@ fn key_of<'h>(request: &httparse::Request<'_, 'h>, pages: Pages<'_>) -> Result<&
         return Err(Refusal::Malformed("its version is not 1.1"));
     }
     let host = once(headers, "Host")?.ok_or(Refusal::NotOnce("Host"))?;
+    let host = host_of_target.map_or(host, str::as_bytes);
     if !lists(headers, "Upgrade", b"websocket", <[u8]>::eq_ignore_ascii_case)
         || !lists(headers, "Connection", b"upgrade", <[u8]>::eq_ignore_ascii_case)
     {
@@ -275,6 +289,16 @@ fn key_of<'h>(request: &httparse::Request<'_, 'h>, pages: Pages<'_>) -> Result<&
         return Err(Refusal::Origin);
     }
     Ok(key)
+}
+
+/// The path that a request is for, and the host if that stands before it: then the header does not count (RFC 9112, 3.2.2).
+fn target(target: &str) -> (&str, Option<&str>) {
+    let Some((scheme, rest)) = target.split_once("://") else { return (target, None) };
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return (target, None);
+    }
+    let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    (path, Some(host))
 }
 
 impl Pages<'_> {

@@ -20,7 +20,7 @@ use crate::{
     },
     cluster::file::Identity,
     config::Transport,
-    limits::{RETRY_BUSY_MS, RETRY_ELSEWHERE_MS, RETRY_STOPPING_MS},
+    limits::{GREETING_IDLE_PIECES_MAX, RETRY_BUSY_MS, RETRY_ELSEWHERE_MS, RETRY_FLOOD_MS, RETRY_STOPPING_MS},
     operator::audit::{Event, What},
     shard::{
         ConnId, Connected, Grant, Input, Now, Refresh,
@@ -316,12 +316,34 @@ impl Core {
     pub fn not_upgraded(&mut self, now: Now, conn: ConnId, refusal: &Refusal) {
         let Some(Greeting { peer, .. }) = self.greetings.of(conn) else { return };
         let peer = *peer;
-        self.stream_failed(now, conn);
+        // A page of somebody else may ask as often as it likes, and must not keep out whom its visitor's address is shared with.
+        if *refusal != Refusal::Origin {
+            self.stream_failed(now, conn);
+        }
         self.end_greeting(now, conn);
         self.counters().websocket_refused.one();
         debug!(core = self.id.0, slot = conn.slot, %peer, %refusal, "upgrade refused");
         let (peer, reason) = (Some(peer), Some(format!("no upgrade: {refusal}")));
         self.report(Event { peer, reason, ..Event::new(now.wall, What::Refused) });
+    }
+
+    /// A piece of what a connection says before it is let in carries nothing.
+    pub fn idles(&mut self, now: Now, conn: ConnId) {
+        let Some(Greeting { idle, peer, .. }) = self.greetings.of(conn) else { return };
+        *idle += 1;
+        if *idle <= GREETING_IDLE_PIECES_MAX {
+            return;
+        }
+        let (peer, code) = (*peer, ErrorCode::RateLimited);
+        self.stream_failed(now, conn);
+        self.end_greeting(now, conn);
+        self.counters().handshakes_failed.one();
+        self.report(Event {
+            peer: Some(peer),
+            reason: Some(code.name().to_owned()),
+            ..Event::new(now.wall, What::Refused)
+        });
+        self.refuse(conn, code, RETRY_FLOOD_MS, "too many frames of WebSocket before the hello; send the hello first");
     }
 
     /// The TLS or the WebSocket of a connection has failed before it was let in.

@@ -66,6 +66,8 @@ pub(super) struct Greeting {
     pub(super) is_tunnelled: bool,
     /// From when on it holds a place for handshakes of its origin.
     pub(super) since_ms: u64,
+    /// How many pieces of it have carried nothing.
+    pub(super) idle: usize,
     /// Bytes of it wait to be judged.
     waits: bool,
 }
@@ -126,7 +128,7 @@ impl Greetings {
     /// A connection has been accepted.
     pub(super) fn begin(&mut self, conn: ConnId, peer: SocketAddr, origin: Origin, now_ms: u64, deadline_ms: u64) {
         let (handshake, header, is_tunnelled, waits) = (Handshake::new(), None, false, false);
-        let greeting = Greeting { handshake, header, peer, origin, is_tunnelled, since_ms: now_ms, waits };
+        let greeting = Greeting { handshake, header, peer, origin, is_tunnelled, since_ms: now_ms, idle: 0, waits };
         self.open.insert(conn, greeting);
         self.deadlines.push_back((deadline_ms, conn));
     }

@@ -22,13 +22,14 @@ use crate::{
         auth::{Keys, SigningKey, generate_pem, mint},
         rate::Rate,
         revocation::{Change, Revocations},
+        upgrade::Refusal,
     },
     cluster::file::Identity,
     config::Transport,
     durability::committer::OnStoreOutage,
     durability::lanes::Work,
     host::capacity::Capacity,
-    limits::{CORE_STUCK_MS, DRAIN_MS},
+    limits::{CORE_STUCK_MS, DRAIN_MS, GREETING_IDLE_PIECES_MAX},
     operator::counters::Counters,
     shard::{CacheLimits, Envelope, EnvelopeBody, Limits, PresenceSettings, Promise, ReadState, topology::Topology},
 };
@@ -402,4 +403,41 @@ fn a_core_that_ticks_is_not_stuck_and_one_that_does_not_is() {
     assert_eq!(pulse(&world), Some((CoreId(0), 2 * CORE_STUCK_MS)));
     world.core.tick(world.now);
     assert_eq!(pulse(&world), None);
+}
+
+/// At which connection, if any, an address is not welcome any more of which everyone ends like this.
+fn first_refused(end: impl Fn(&mut World, ConnId)) -> Option<u32> {
+    let mut world = World::with(Limits::OFF, OriginLimits { failures: Rate::per_second(1), ..OriginLimits::default() });
+    (0..100).find(|_| {
+        let conn = world.accept(PEER);
+        world.turn();
+        let is_refused = world.bye(conn).is_some();
+        end(&mut world, conn);
+        world.turn();
+        is_refused
+    })
+}
+
+#[test]
+fn pages_that_may_not_connect_do_not_spend_the_refused_hellos_of_their_visitors_address() {
+    assert_eq!(first_refused(|world, conn| world.core.not_upgraded(world.now, conn, &Refusal::Origin)), None);
+    let others = first_refused(|world, conn| world.core.not_upgraded(world.now, conn, &Refusal::NoUpgrade));
+    assert!(others.is_some());
+}
+
+#[test]
+fn who_says_nothing_in_many_pieces_before_the_hello_is_refused() {
+    let mut world = World::new(Limits::OFF);
+    let conn = world.accept(PEER);
+    for _ in 0..GREETING_IDLE_PIECES_MAX {
+        world.core.idles(world.now, conn);
+    }
+    world.turn();
+    assert_eq!(world.bye(conn), None);
+    world.core.idles(world.now, conn);
+    world.turn();
+    assert_eq!((world.bye(conn), world.what()), (Some(ErrorCode::RateLimited), vec![What::Refused]));
+    let flood =
+        |world: &mut World, conn| (0..=GREETING_IDLE_PIECES_MAX).for_each(|_| world.core.idles(world.now, conn));
+    assert!(first_refused(flood).is_some(), "it counts as a refused hello of its address");
 }

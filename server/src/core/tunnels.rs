@@ -21,7 +21,7 @@ use crate::{
         rate::{Bucket, Rate},
     },
     cluster::file::Identity,
-    limits::{RETRY_ELSEWHERE_MS, TUNNELS_PER_S_MAX},
+    limits::{RETRY_ELSEWHERE_MS, RETRY_FLOOD_MS, TUNNELS_PER_S_MAX},
     mesh::{
         certificate::Certificate,
         wire::{self, Greeting, Opening, Said, VERSIONS},
@@ -44,6 +44,8 @@ pub(super) struct Tunnel {
     pub(super) node: NodeId,
     /// The other node has taken the client in.
     pub(super) is_open: bool,
+    /// How many pieces have come of the client that carry nothing.
+    pub(super) idle: Bucket,
 }
 
 impl Core {
@@ -64,7 +66,7 @@ impl Core {
         let (address, name) = (to.mesh, to.name.clone());
         debug!(core = self.id.0, slot = conn.slot, node = name, "served through another node");
         self.order(Order::Tunnel { conn, address, name, opening });
-        self.tunnels.to.insert(conn, Tunnel { node, is_open: false });
+        self.tunnels.to.insert(conn, Tunnel { node, is_open: false, idle: Bucket::default() });
         self.count_tunnels();
         true
     }
@@ -101,16 +103,33 @@ impl Core {
         self.count_tunnels();
     }
 
+    /// A piece of the client of a tunnel has come that carries nothing: the other node hears nothing of it, so it counts here, as a frame
+    /// does there.
+    pub fn tunnel_idles(&mut self, now: Now, conn: ConnId) {
+        let rate = self.shard.settings().limits.frames;
+        let Some(tunnel) = self.tunnels.to.get_mut(&conn) else { return };
+        if rate.take(&mut tunnel.idle, now.monotonic_ms).is_err() {
+            let is_open = tunnel.is_open;
+            debug!(core = self.id.0, slot = conn.slot, "too many frames without content through a tunnel");
+            self.end_tunnel(conn, is_open, (ErrorCode::RateLimited, RETRY_FLOOD_MS, "too many frames"));
+            self.count_tunnels();
+        }
+    }
+
     /// All tunnels to a node end, or all: nothing comes from there any more, perhaps for a long time. Whose tunnel is not open yet is told
     /// why; of the others it is not known where what they are told would come to lie.
-    pub(super) fn end_tunnels(&mut self, to: Option<NodeId>, (code, retry_ms, detail): (ErrorCode, u64, &str)) {
+    pub(super) fn end_tunnels(&mut self, to: Option<NodeId>, why: (ErrorCode, u64, &str)) {
         let over = self.tunnels.to.iter().filter(|(_, tunnel)| to.is_none_or(|to| to == tunnel.node));
         for (conn, is_open) in over.map(|(conn, tunnel)| (*conn, tunnel.is_open)).collect::<Vec<_>>() {
-            self.tunnels.to.remove(&conn);
-            let last_words = if is_open { Vec::new() } else { bye(code, retry_ms, detail) };
-            self.order(Order::EndTunnel(conn, last_words));
+            self.end_tunnel(conn, is_open, why);
         }
         self.count_tunnels();
+    }
+
+    fn end_tunnel(&mut self, conn: ConnId, is_open: bool, (code, retry_ms, detail): (ErrorCode, u64, &str)) {
+        self.tunnels.to.remove(&conn);
+        let last_words = if is_open { Vec::new() } else { bye(code, retry_ms, detail) };
+        self.order(Order::EndTunnel(conn, last_words));
     }
 
     fn count_tunnels(&self) {

@@ -297,6 +297,12 @@ struct Turn<'a> {
 }
 
 impl Shard {
+    /// What an operator has chosen for it.
+    #[must_use]
+    pub(crate) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// A shard that knows nobody yet.
     #[must_use]
     pub fn new(core: CoreId, homes: Homes, settings: Settings, epoch: EpochId) -> Self {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use server::mesh::wire::{self, Greeting, Opening, Said, VERSIONS};
+use tungstenite::Message;
 
 use super::*;
 
@@ -88,6 +89,35 @@ fn a_browser_is_served_through_the_node_that_it_has_come_to() {
     while follows.frame().is_some() {}
     assert_eq!(follows.close_code(), Some(1000));
     wait_until("they have gone, at both ends", || tunnels(&cluster, 0).0 == 0.0);
+}
+
+/// The other node hears nothing of them, so the one that the browser has come to counts them.
+#[test]
+fn pings_of_websocket_through_a_tunnel_are_limited_as_frames() {
+    const FRAMES_PER_S: u32 = 500;
+    let mut cluster = Cluster::new();
+    cluster.nodes[0].config.limits.frames_per_s = FRAMES_PER_S;
+    let ip = cluster.nodes[0].config.listen.ip();
+    let address = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap();
+    cluster.nodes[0].config.websocket.listen = Some(address);
+    let cluster = cluster.and_start();
+    let user = cluster.user(1);
+    let mut connection = Connection::open_websocket(address).unwrap();
+    connection.send(&[hello(&cluster.nodes[0].token(user), 1, Resume::Stored)]);
+    connection.until(|frame| matches!(frame, ServerFrame::Welcome { .. }).then_some(()));
+    // Far more than at once and while that takes.
+    let most = 100 * u64::from(FRAMES_PER_S);
+    let web = connection.websocket();
+    let mut answered = 0;
+    while answered < most && web.send(Message::Ping("?".into())).is_ok() {
+        match web.read() {
+            Ok(Message::Pong(_)) => answered += 1,
+            Ok(Message::Close(_)) | Err(_) => break,
+            Ok(_) => {}
+        }
+    }
+    assert!(answered < most, "{answered} pings were answered");
+    wait_until("it has gone, at both ends", || tunnels(&cluster, 0).0 == 0.0);
 }
 
 /// Much, and in the direction in which nobody reads at first.

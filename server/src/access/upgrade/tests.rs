@@ -54,6 +54,8 @@ fn what_is_written_otherwise_and_means_the_same_is_taken() {
         ("Origin: https://chat.example.org\r\n", ""),
         ("Origin: https://chat.example.org", "Origin: https://CHAT.example.org:443"),
         ("Host: chat.example.org", "Host: chat.example.org:443"),
+        ("/v1/ws", "http://chat.example.org/v1/ws"),
+        ("/v1/ws HTTP/1.1\r\nHost: chat.example.org", "HTTPS://chat.example.org/v1/ws HTTP/1.1\r\nHost: inside"),
         ("Version: 13", "Version:  13 "),
     ] {
         assert!(matches!(with(part, other), Step::Upgraded(_)), "{other}");
@@ -65,7 +67,11 @@ fn every_other_request_is_refused_with_a_reason() {
     for (part, other, status, refusal) in [
         ("GET", "POST", 405, Refusal::Method),
         ("/v1/ws", "/", 404, Refusal::Path),
-        ("/v1/ws", "http://chat.example.org/v1/ws", 404, Refusal::Path),
+        ("/v1/ws", "http://chat.example.org/", 404, Refusal::Path),
+        ("/v1/ws", "http://chat.example.org", 404, Refusal::Path),
+        ("/v1/ws", "ftp://chat.example.org/v1/ws", 404, Refusal::Path),
+        ("/v1/ws", "http://chat.example.org/v1/ws?token=secret", 400, Refusal::Query),
+        ("/v1/ws", "http://example.org/v1/ws", 403, Refusal::Origin),
         ("/v1/ws", "/v1/ws?token=secret", 400, Refusal::Query),
         ("HTTP/1.1", "HTTP/1.0", 400, Refusal::Malformed("its version is not 1.1")),
         ("HTTP/1.1", "HTTP/2.0", 400, Refusal::Malformed("its version")),
@@ -117,6 +123,21 @@ fn what_is_no_request_is_refused_with_its_first_bytes() {
         }
         assert_eq!(said, [whole]);
     }
+}
+
+#[test]
+fn a_head_that_ends_without_carriage_returns_is_answered_at_once() {
+    let bare = REQUEST.replace("\r\n", "\n");
+    for head in [bare.clone(), bare.replace("13\n\n", "13\n\r\n"), REQUEST.replace("13\r\n\r\n", "13\r\n\n")] {
+        assert_eq!(refused(ask(&head)), (400, Refusal::Malformed("where a line ends")), "{head:?}");
+    }
+}
+
+#[test]
+fn who_asks_for_the_head_alone_gets_that_alone() {
+    let Step::Refused(answer, Refusal::Method) = with("GET", "HEAD") else { panic!("another method") };
+    let text = String::from_utf8(answer).unwrap();
+    assert!(text.starts_with("HTTP/1.1 405 ") && text.contains("\r\nAllow: GET\r\n") && text.ends_with("\r\n\r\n"));
 }
 
 #[test]

@@ -53,7 +53,11 @@ pub(super) struct Linked {
 
 impl Linked {
     pub(super) fn new() -> Self {
-        let mut world = World::among(Some(identity(0)), Limits::OFF, OriginLimits::default());
+        Self::with(Limits::OFF)
+    }
+
+    pub(super) fn with(limits: Limits) -> Self {
+        let mut world = World::among(Some(identity(0)), limits, OriginLimits::default());
         let peer = Link::new(None, None, &identity(1), 0);
         world.core.link_began(world.now, LinkId(1), Some(NodeId(1)), None);
         world.turn();

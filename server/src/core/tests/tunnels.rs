@@ -7,6 +7,7 @@ use super::{
     *,
 };
 use crate::{
+    access::rate::Bucket,
     core::tunnels::Tunnel,
     limits::{RATE_BURST_S, TUNNELS_PER_S_MAX},
     mesh::{
@@ -89,14 +90,41 @@ fn tunnels_end_with_the_link_and_with_the_node_and_are_no_more_than_there_are_fi
     let mut linked = Linked::new();
     let world = &mut linked.world;
     let most = world.core.common().capacity.tunnels_max;
-    let to = (1..=most)
-        .map(|slot| (ConnId { slot: 1_000 + slot, generation: 1 }, Tunnel { node: NodeId(1), is_open: true }));
+    let to = (1..=most).map(|slot| {
+        (
+            ConnId { slot: 1_000 + slot, generation: 1 },
+            Tunnel { node: NodeId(1), is_open: true, idle: Bucket::default() },
+        )
+    });
     world.core.tunnels.to = to.collect();
     let above = comes(world, 0);
     assert_eq!((world.bye(above), world.rim.tunnels.len()), (Some(ErrorCode::Elsewhere), 0));
     world.core.stop(world.now);
     world.turn();
     assert_eq!(world.rim.ended_tunnels.len(), most as usize);
+}
+
+#[test]
+fn pieces_without_content_through_a_tunnel_count_as_frames() {
+    let limits = Limits { frames: Rate::per_second(10), ..Limits::OFF };
+    for is_open in [true, false] {
+        let mut linked = Linked::with(limits);
+        let world = &mut linked.world;
+        let conn = comes(world, 0);
+        if is_open {
+            world.core.tunnel_opened(conn);
+        }
+        for _ in 0..10 * RATE_BURST_S {
+            world.core.tunnel_idles(world.now, conn);
+        }
+        world.turn();
+        assert_eq!(world.rim.ended_tunnels, []);
+        world.core.tunnel_idles(world.now, conn);
+        world.turn();
+        assert_eq!(world.rim.ended_tunnels, [conn]);
+        assert_eq!(world.bye(conn), (!is_open).then_some(ErrorCode::RateLimited));
+        assert!(world.core.tunnels.to.is_empty());
+    }
 }
 
 #[test]

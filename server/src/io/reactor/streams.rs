@@ -38,7 +38,7 @@ impl Reactor {
         }
         let transport = stream.transport();
         let mut plain = Vec::new();
-        let (said, Heard { opened, end, .. }) = stream.receive(&mut bytes, &mut plain);
+        let (said, Heard { opened, idle, end }) = stream.receive(&mut bytes, &mut plain);
         let (is_resumed, awaits_request) = (stream.tls().is_some_and(|tls| tls.is_resumed()), stream.awaits_request());
         if opened {
             self.counters().tls_handshakes.one();
@@ -48,6 +48,10 @@ impl Reactor {
         match end {
             // Who has said hello and then garbage is not let in: nothing could be said to it any more.
             Some(End::Tls(_) | End::WebSocket(_)) => self.core.stream_failed(now, conn),
+            None if idle => {
+                self.core.idles(now, conn);
+                self.obey(now);
+            }
             Some(End::Announced) | None if said.is_empty() => {}
             Some(End::Announced) | None if awaits_request => self.on_request(now, (conn, transport), said),
             Some(End::Announced) | None => {

@@ -54,6 +54,10 @@ impl Reactor {
                 self.rim.connections.set_reading(conn, ReadState::Paused, &mut self.rim.ring);
             }
         }
+        if heard.idle {
+            self.core.tunnel_idles(now, conn);
+            self.obey(now);
+        }
         self.rim.connections.answer(conn);
         self.after_stream(now, conn, heard.end);
     }
