@@ -14,12 +14,15 @@
 //! waits for its time without a number. Had it been accepted, giving up changes nothing. Where the server does not know how to give a
 //! number up, one that is refused holds up those behind it for a round trip.
 //!
+//! So of each conversation only the last number may be void, be it on a connection that was lost before the device was told. After a
+//! reconnect a new message waits until the last one of its conversation that is sent again is answered, or it would overtake it.
+//!
 //! Invariants: numbers ascend and are below `next_number`; handles in `waiting` ascend; the first `sent` of `numbered` were sent on this
 //! connection, or refused on it, and no others.
 
 mod answers;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use proto_spec::{ClientFrame, Content, ConversationId, SendNumber};
 
@@ -50,7 +53,7 @@ struct Numbered {
     /// The application has taken the message back. It is not known yet whether that was too late.
     is_cancelled: bool,
     /// The next message to the same conversation waits for the answer to this one, which may be refused without the others.
-    is_first: bool,
+    is_awaited: bool,
     wire: Wire,
 }
 
@@ -147,7 +150,7 @@ impl Outbox {
                         message: Some(message),
                         is_kept: true,
                         is_cancelled: false,
-                        is_first: false,
+                        is_awaited: false,
                         wire: Wire::Unsent,
                     });
                 }
@@ -254,14 +257,12 @@ impl Outbox {
             }
             (Some(_), _) => self.next_number = self.next_number.max(expected),
         }
-        let mut messages_to = HashMap::new();
-        for message in self.numbered.iter().filter_map(|of| of.message.as_ref()) {
-            *messages_to.entry(message.to).or_insert(0_u32) += 1;
-        }
-        // Where there are several they keep their order: then one must not be left out.
-        for of in &mut self.numbered {
-            of.is_first = of.message.as_ref().is_some_and(|message| messages_to[&message.to] == 1);
-            if let Some(message) = of.message.as_ref().filter(|_| of.is_first) {
+        // The number of the last one to a conversation may be void; those before it were not given up, for others were to follow them.
+        let mut later = HashSet::new();
+        for of in self.numbered.iter_mut().rev() {
+            let message = of.message.as_ref().filter(|message| later.insert(message.to));
+            of.is_awaited = message.is_some();
+            if let Some(message) = message {
                 self.turns.sends(message.to);
             }
         }
@@ -306,7 +307,7 @@ impl Outbox {
                 number: self.next_number,
                 is_kept: announce(self.keeping, message.handle, self.next_number, &mut on_numbered),
                 is_cancelled: false,
-                is_first: self.turns.sends(message.to),
+                is_awaited: self.turns.sends(message.to),
                 wire: Wire::Unsent,
                 message: Some(message),
             });
@@ -352,7 +353,7 @@ impl Outbox {
         let next = self.numbered.get(self.sent).filter(|next| next.is_kept || is_given_up(next))?;
         let is_given_up = is_given_up(next);
         let before = self.sent.checked_sub(1).filter(|_| self.gives_up).and_then(|at| self.numbered.get_mut(at));
-        if let Some(before) = before.filter(|before| before.is_first && before.wire == Wire::Sent) {
+        if let Some(before) = before.filter(|before| before.is_awaited && before.wire == Wire::Sent) {
             before.wire = Wire::SentAndGivenUp;
             return Some(ClientFrame::GiveUp { number: before.number });
         }
@@ -386,8 +387,8 @@ impl Outbox {
     fn remove(&mut self, at: usize) -> Option<Outgoing> {
         self.in_flight -= 1;
         self.sent -= 1;
-        let Numbered { message, is_first, .. } = self.numbered.remove(at)?;
-        if let Some(message) = message.as_ref().filter(|_| is_first) {
+        let Numbered { message, is_awaited, .. } = self.numbered.remove(at)?;
+        if let Some(message) = message.as_ref().filter(|_| is_awaited) {
             self.turns.answered(message.to);
         }
         message

@@ -501,6 +501,35 @@ fn numbers_go_on_where_a_device_without_memory_left_off() {
 }
 
 #[test]
+fn a_conversation_keeps_its_order_when_a_message_becomes_void_behind_others_that_are_sent_again() {
+    let mut world = World::new(Keeping::InMemory);
+    let connects = [
+        Step::Pass { ms: 20_000 },
+        // The link, the hello, and what follows the welcome.
+        Step::ToServer { bytes: u16::MAX },
+        Step::ToServer { bytes: u16::MAX },
+        Step::ToClient { bytes: u16::MAX },
+        Step::ToServer { bytes: u16::MAX },
+    ];
+    world.run(Step::SendToOther { count: 1 });
+    world.heal();
+    // The conversation is open, so both leave at once; they are lost, and sent again.
+    world.run(Step::SendToOther { count: 2 });
+    world.run(Step::Cut { bytes: 0 });
+    connects.iter().cloned().for_each(|step| world.run(step));
+    // If the next one left before they are answered, it would be refused and void, and the device would hear nothing of that.
+    world.run(Step::Close { is_closed: true });
+    world.run(Step::SendToOther { count: 1 });
+    world.run(Step::Send { count: 1 });
+    world.run(Step::Cut { bytes: u16::MAX });
+    world.run(Step::Close { is_closed: false });
+    connects.iter().cloned().for_each(|step| world.run(step));
+    world.run(Step::SendToOther { count: 1 });
+    world.heal();
+    world.check();
+}
+
+#[test]
 fn the_random_runs_reach_refusals_disconnects_and_pages() {
     use proptest::{strategy::ValueTree, test_runner::TestRunner};
     let mut runner = TestRunner::deterministic();

@@ -92,7 +92,7 @@ impl Outbox {
                 of.message = None;
                 self.turns.answered(to);
                 refusal = Refusal::ForGood(handle);
-            } else if is_send && of.is_first && code == ErrorCode::RateLimited {
+            } else if is_send && of.is_awaited && code == ErrorCode::RateLimited {
                 // For the conversation's sake. If it is the device that sends too much, the next one is told so.
                 self.turns.refused_until(now, to, wait_ms);
                 wait_ms = 0;
@@ -170,7 +170,7 @@ impl Outbox {
         self.next_number = expected;
         for mut of in std::mem::take(&mut self.numbered) {
             let Some(message) = of.message.take() else { continue };
-            if of.is_first {
+            if of.is_awaited {
                 self.turns.answered(message.to);
             }
             if of.is_cancelled || self.turns.is_refused(now, message.to) {
@@ -181,7 +181,7 @@ impl Outbox {
                 self.put_back(message, of.is_cancelled);
                 continue;
             }
-            if of.is_first {
+            if of.is_awaited {
                 self.turns.sends(message.to);
             }
             if of.number != self.next_number {

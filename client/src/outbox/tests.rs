@@ -198,7 +198,9 @@ fn what_an_earlier_run_kept_is_sent_under_its_numbers() {
     };
     let mut outbox = Outbox::new(Keeping::InMemory, vec![kept(Some(6), "1"), kept(Some(8), "2"), kept(None, "3")]);
     outbox.connected(SendNumber(6), true);
-    assert_eq!(sent(&mut outbox, NOW), [(6, 1), (8, 2), (9, 3)]);
+    assert_eq!(sent(&mut outbox, NOW), [(6, 1), (8, 2)]);
+    assert!(outbox.accepted(SendNumber(6)).is_some() && outbox.accepted(SendNumber(8)).is_some());
+    assert_eq!(sent(&mut outbox, NOW), [(9, 3)]);
 }
 
 /// Messages 1, 2, 3, ... to these users.
@@ -274,6 +276,26 @@ fn a_message_whose_number_turns_out_to_be_void_gets_another() {
     assert!(outbox.given_up(SendNumber(1), Seq::ZERO), "its giving up was asked for");
     assert!(outbox.accepted(SendNumber(2)).is_some());
     assert_eq!(sent(&mut outbox, NOW), [(3, 1)]);
+}
+
+#[test]
+fn a_new_message_does_not_overtake_the_last_one_that_is_sent_again_whose_number_may_be_void() {
+    let kept = |number: u64, text: &str| Unanswered {
+        number: Some(SendNumber(number)),
+        to: UserId(8).into(),
+        content: Content::text(text),
+    };
+    let mut outbox = Outbox::new(Keeping::InMemory, vec![kept(1, "1"), kept(2, "2")]);
+    outbox.connected(SendNumber(2), true);
+    outbox.push(UserId(8).into(), Content::text("3")).unwrap();
+    outbox.push(UserId(9).into(), Content::text("4")).unwrap();
+    assert_eq!(sent(&mut outbox, NOW), [(1, 1), (2, 2), (2, 0), (3, 4)], "3 waits for the answer to 2");
+    assert!(outbox.accepted(SendNumber(1)).is_some());
+    assert_eq!(sent(&mut outbox, NOW), [], "it waits for the last one");
+    assert_eq!(refuse(&mut outbox, 2, ErrorCode::GivenUp, 0, 4), Refusal::Later);
+    assert_eq!(sent(&mut outbox, NOW), [(3, 0), (4, 2)]);
+    assert!(outbox.accepted(SendNumber(4)).is_some());
+    assert_eq!(sent(&mut outbox, NOW), [(5, 3)]);
 }
 
 #[test]
