@@ -89,7 +89,7 @@ pub fn run(listener: &TcpListener, connections_max: u32) -> Result<Infallible, R
             }
         }
         connections.feed_starved(&mut ring);
-        connections.flush(&mut ring);
+        connections.flush(relay.now.0, &mut ring);
         connections.begin_closes(&mut ring, drop);
     }
 }
