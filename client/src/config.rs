@@ -147,7 +147,7 @@ pub enum Keeping {
 /// A message without its answer, as an application keeps it over a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unanswered {
-    /// The number it was announced under last; none if it never was.
+    /// The number it was announced under last; none if it never was, or if it lost it since.
     pub number: Option<SendNumber>,
     /// To whom.
     pub to: ConversationId,

@@ -212,7 +212,7 @@ impl Client {
         self.call(|state| state.filled(since));
     }
 
-    /// The application has stored the number of this message. See [`crate::Keeping::ByApplication`].
+    /// The application has stored the number of this message. See [`crate::Keeping::ByApplication`] and [`ClientState::kept`].
     pub fn kept(&self, handle: SendHandle) {
         self.call(|state| state.kept(handle));
     }

@@ -44,7 +44,7 @@ pub enum ClientEvent {
     Numbered {
         /// Which message.
         handle: SendHandle,
-        /// Its number from now on; none: the one it had is not its own any more, and it will get another.
+        /// Its number from now on; none: the one it had is not its own any more, and it will get another, unless it was cancelled.
         number: Option<SendNumber>,
     },
     /// A message is in the log. Comes once for each message.

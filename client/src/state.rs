@@ -25,6 +25,7 @@ use proto_spec::{
 };
 
 use self::{
+    answers::announces,
     ending::{Flow, Lately, Stop, foreign, protocol_fault},
     replacing::Replacing,
     session::Session,
@@ -378,7 +379,7 @@ impl ClientState {
             return Flow::Break(Stop::Redirect(redirect));
         }
         let window = session.window;
-        self.outbox.number(now, window, |handle, number| effects.events.push(ClientEvent::Numbered { handle, number }));
+        self.outbox.number(now, window, announces(effects));
         while let Some(frame) = self.outbox.next_frame(now, window) {
             frame.encode(&mut effects.bytes);
         }

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use client::{
     Acknowledging, ClientEvent, ClientState, Config, ConfigError, Content, ContentKind, ConversationId, DeviceId,
     Direction, DisconnectReason, Durability, Effects, EndReason, Entry, EpochId, ErrorCode, Event, FetchError, Input,
-    Link, MessageName, MonotonicMs, Page, Recipient, Resume, Roots, SendError, SendNumber, Seq, TimestampMs, Transport,
-    UserId, Visibility, limits,
+    Keeping, Link, MessageName, MonotonicMs, Page, Recipient, Resume, Roots, SendError, SendNumber, Seq, TimestampMs,
+    Transport, Unanswered, UserId, Visibility, limits,
 };
 use proto_spec::{Capabilities, ClientFrame, Decoder, Kinds, RequestId, ServerFrame};
 
@@ -679,6 +679,48 @@ fn a_change_that_is_not_in_the_new_log_is_dropped_and_messages_are_sent_to_it_un
     assert!(matches!(&frames(&effects)[..], [send, ClientFrame::FetchLog { from: Seq(0), .. }] if *send == sent));
     assert_eq!(world.client.unanswered().len(), 1);
     assert!(first < edit && edit < second);
+}
+
+#[test]
+fn what_an_application_kept_has_no_number_twice_when_one_became_void_and_the_server_was_set_back() {
+    let config = || Config { keeping: Keeping::ByApplication, ..Config::new("", "secret", DeviceId(3)) };
+    let mut world = World::of(config());
+    let mut kept = Vec::new();
+    for (user, text) in [(9, "1"), (8, "2")] {
+        let (to, content) = (UserId(user).into(), Content::text(text));
+        let handle = world.client.send(to, content.clone()).unwrap();
+        kept.push((handle, Unanswered { number: None, to, content }));
+    }
+    let mut keep = |world: &mut World, effects: &Effects| {
+        for event in &effects.events {
+            let ClientEvent::Numbered { handle, number } = event else { continue };
+            let (_, message) = kept.iter_mut().find(|(of, _)| of == handle).unwrap();
+            message.number = *number;
+            if number.is_some() {
+                world.client.kept(*handle);
+            }
+        }
+        assert_eq!(kept, world.client.unanswered());
+        let unanswered = kept.iter().map(|(_, message)| message.clone()).collect();
+        assert_eq!(Config { unanswered, ..config() }.check(), Ok(()));
+    };
+    world.tick();
+    world.turn(Input::Connected);
+    let effects = world.hear(&[welcome(10, 0)]);
+    keep(&mut world, &effects);
+    assert_eq!(frames(&world.tick()).len(), 3, "two messages, and that the number of the first is given up");
+    let (number, code) = (SendNumber(1), ErrorCode::RateLimited);
+    let effects = world.hear(&[
+        ServerFrame::Refused { number, code, retry_after_ms: 60_000, expected: number },
+        ServerFrame::GivenUp { number, seq: Seq::ZERO },
+    ]);
+    keep(&mut world, &effects);
+    world.turn(Input::Disconnected("cut".into()));
+    reconnect(&mut world);
+    let effects = world.hear(&[welcome(10, 0)]);
+    keep(&mut world, &effects);
+    let sent = ClientFrame::Send { number, to: UserId(8).into(), content: Content::text("2") };
+    assert_eq!(frames(&world.tick()), [sent], "the other one waits for its time");
 }
 
 #[test]

@@ -173,7 +173,9 @@ impl World {
             ClientEvent::Numbered { handle, number } => {
                 let message = self.kept.unanswered.iter_mut().find(|(h, _)| *h == handle).unwrap();
                 message.1.number = number;
-                self.client.kept(handle);
+                if number.is_some() {
+                    self.client.kept(handle);
+                }
             }
             ClientEvent::MessageAccepted { handle, seq, .. } => {
                 let text = self.answered(handle);
@@ -328,6 +330,18 @@ impl World {
             Step::SetBack => self.set_back(),
         }
         self.turn(Input::Tick);
+        self.check_kept_numbers();
+    }
+
+    /// What the application would start with after a crash has the numbers that the client goes by.
+    fn check_kept_numbers(&self) {
+        if self.keeping == Keeping::InMemory {
+            return;
+        }
+        for (handle, Unanswered { number, .. }) in self.client.unanswered() {
+            let kept = self.kept.unanswered.iter().find(|(of, _)| *of == handle);
+            assert_eq!(kept.map(|(_, message)| message.number), Some(number), "{handle}");
+        }
     }
 
     /// Nothing fails any more: everything must be answered and handed out.

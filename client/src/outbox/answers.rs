@@ -34,12 +34,13 @@ impl Outbox {
         code: ErrorCode,
         retry_after_ms: u64,
         expected: SendNumber,
+        on_numbered: impl FnMut(SendHandle, Option<SendNumber>),
     ) -> Refusal {
         let Some(at) = self.find_in_flight(number) else { return Refusal::Unasked };
         let refusal = match (code, self.numbered[at].wire) {
             (ErrorCode::NumberUsed, _) => self.remove(at).map_or(Refusal::Later, |of| Refusal::ForGood(of.handle)),
             (ErrorCode::GivenUp, _) => {
-                self.void(at);
+                self.void(at, on_numbered);
                 Refusal::Later
             }
             (_, Wire::SentAndGivenUp) => self.refused_alone(now, at, code, retry_after_ms),
@@ -113,12 +114,17 @@ impl Outbox {
     }
 
     /// The server says what became of a number that was to be given up: it is void, or it was accepted before, as this entry. False: that was not asked.
-    pub(crate) fn given_up(&mut self, number: SendNumber, seq: Seq) -> bool {
+    pub(crate) fn given_up(
+        &mut self,
+        number: SendNumber,
+        seq: Seq,
+        on_numbered: impl FnMut(SendHandle, Option<SendNumber>),
+    ) -> bool {
         let at = self.find_in_flight(number).filter(|at| self.numbered[*at].wire != Wire::Sent);
         // An acceptance that had been on its way has answered it.
         let Some(at) = at else { return number < self.next_number };
         if seq == Seq::ZERO {
-            self.void(at);
+            self.void(at, on_numbered);
             if let Flow::Draining { expected, .. } = &mut self.flow {
                 *expected = number.next().max(*expected);
             }
@@ -135,15 +141,24 @@ impl Outbox {
     }
 
     /// Nothing is or will be accepted under this number: its message goes on without it.
-    fn void(&mut self, at: usize) {
+    fn void(&mut self, at: usize, on_numbered: impl FnMut(SendHandle, Option<SendNumber>)) {
         let is_cancelled = self.numbered[at].is_cancelled;
         if let Some(message) = self.remove(at) {
-            self.put_back(message, is_cancelled);
+            self.put_back(message, is_cancelled, on_numbered);
         }
     }
 
-    /// A message has no number any more.
-    fn put_back(&mut self, message: Outgoing, is_cancelled: bool) {
+    /// A message has no number any more. Who keeps numbers is told at once: the next message may get it, be it from a server that was
+    /// set back, and no two may be kept under one.
+    fn put_back(
+        &mut self,
+        message: Outgoing,
+        is_cancelled: bool,
+        mut on_numbered: impl FnMut(SendHandle, Option<SendNumber>),
+    ) {
+        if self.keeping == Keeping::ByApplication {
+            on_numbered(message.handle, None);
+        }
         if is_cancelled {
             self.cancelled.push_back(message.handle);
         } else {
@@ -174,11 +189,7 @@ impl Outbox {
                 self.turns.answered(message.to);
             }
             if of.is_cancelled || self.turns.is_refused(now, message.to) {
-                if self.keeping == Keeping::ByApplication {
-                    // The next one gets its number.
-                    on_numbered(message.handle, None);
-                }
-                self.put_back(message, of.is_cancelled);
+                self.put_back(message, of.is_cancelled, &mut on_numbered);
                 continue;
             }
             if of.is_awaited {

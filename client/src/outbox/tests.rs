@@ -28,7 +28,11 @@ fn sent(outbox: &mut Outbox, now: MonotonicMs) -> Vec<(u64, u64)> {
 }
 
 fn refuse(outbox: &mut Outbox, number: u64, code: ErrorCode, retry_after_ms: u64, expected: u64) -> Refusal {
-    outbox.refused(NOW, SendNumber(number), code, retry_after_ms, SendNumber(expected))
+    outbox.refused(NOW, SendNumber(number), code, retry_after_ms, SendNumber(expected), |_, _| ())
+}
+
+fn given_up(outbox: &mut Outbox, number: u64, seq: Seq) -> bool {
+    outbox.given_up(SendNumber(number), seq, |_, _| ())
 }
 
 fn settle(outbox: &mut Outbox) {
@@ -217,7 +221,7 @@ fn one_that_is_refused_alone_lets_the_others_go_on_and_follows_under_a_new_numbe
     let mut outbox = outbox_to(&[9, 8, 9, 7]);
     assert_eq!(sent(&mut outbox, NOW), [(1, 1), (1, 0), (2, 2), (2, 0), (3, 4)], "3 waits for the answer to 1");
     assert_eq!(refuse(&mut outbox, 1, ErrorCode::RateLimited, 500, 1), Refusal::Later);
-    assert!(outbox.given_up(SendNumber(1), Seq::ZERO));
+    assert!(given_up(&mut outbox, 1, Seq::ZERO));
     assert!(outbox.accepted(SendNumber(2)).is_some() && outbox.accepted(SendNumber(3)).is_some());
     settle(&mut outbox);
     assert_eq!((sent(&mut outbox, NOW), outbox.deadline(NOW)), (vec![], Some(NOW.after(500))));
@@ -259,7 +263,7 @@ fn one_refused_for_good_leaves_a_void_number_and_no_gap() {
     assert_eq!(sent(&mut outbox, NOW), [(1, 1), (1, 0), (2, 2)]);
     assert_eq!(refuse(&mut outbox, 1, ErrorCode::TextLength, 0, 1), Refusal::ForGood(SendHandle(1)));
     assert!(outbox.accepted(SendNumber(2)).is_some() && outbox.len() == 0);
-    assert!(outbox.given_up(SendNumber(1), Seq::ZERO));
+    assert!(given_up(&mut outbox, 1, Seq::ZERO));
     outbox.push(UserId(9).into(), Content::text("3")).unwrap();
     assert_eq!(sent(&mut outbox, NOW), [(3, 3)]);
 }
@@ -273,7 +277,7 @@ fn a_message_whose_number_turns_out_to_be_void_gets_another() {
     outbox.connected(SendNumber(2), true);
     assert_eq!(sent(&mut outbox, NOW), [(1, 1), (1, 0), (2, 2)]);
     assert_eq!(refuse(&mut outbox, 1, ErrorCode::GivenUp, 0, 3), Refusal::Later);
-    assert!(outbox.given_up(SendNumber(1), Seq::ZERO), "its giving up was asked for");
+    assert!(given_up(&mut outbox, 1, Seq::ZERO), "its giving up was asked for");
     assert!(outbox.accepted(SendNumber(2)).is_some());
     assert_eq!(sent(&mut outbox, NOW), [(3, 1)]);
 }
@@ -299,6 +303,27 @@ fn a_new_message_does_not_overtake_the_last_one_that_is_sent_again_whose_number_
 }
 
 #[test]
+fn a_message_whose_number_is_void_is_announced_without_one() {
+    let sent_first = || {
+        let mut outbox = Outbox::new(Keeping::ByApplication, Vec::new());
+        let handles = [9, 8].map(|user| outbox.push(UserId(user).into(), Content::text(&user.to_string())).unwrap());
+        outbox.number(NOW, WINDOW, |_, _| ());
+        handles.into_iter().for_each(|handle| outbox.kept(handle));
+        assert_eq!(sent(&mut outbox, NOW), [(1, 9), (1, 0), (2, 8)]);
+        outbox
+    };
+    let mut announced = Vec::new();
+    let mut outbox = sent_first();
+    refuse(&mut outbox, 1, ErrorCode::RateLimited, 500, 1);
+    assert!(outbox.given_up(SendNumber(1), Seq::ZERO, |handle, number| announced.push((handle, number))));
+    let mut outbox = sent_first();
+    outbox.refused(NOW, SendNumber(1), ErrorCode::GivenUp, 0, SendNumber(3), |handle, number| {
+        announced.push((handle, number));
+    });
+    assert_eq!(announced, [(SendHandle(1), None), (SendHandle(1), None)]);
+}
+
+#[test]
 fn what_is_cancelled_in_time_is_in_no_log() {
     let mut outbox = outbox_to(&[8, 8, 8]);
     assert_eq!(sent(&mut outbox, NOW), [(1, 1)]);
@@ -321,7 +346,7 @@ fn what_may_have_been_accepted_before_it_was_cancelled_is_asked_for() {
         assert!(outbox.cancel(SendHandle(1)));
         outbox.connected(SendNumber(if accepted_before { 2 } else { 0 }), true);
         assert_eq!(sent(&mut outbox, NOW), [(1, 0), (2, 2)]);
-        assert!(outbox.given_up(SendNumber(1), Seq(u64::from(accepted_before) * 7)));
+        assert!(given_up(&mut outbox, 1, Seq(u64::from(accepted_before) * 7)));
         assert!(outbox.accepted(SendNumber(2)).is_some());
         if accepted_before {
             assert_eq!(sent(&mut outbox, NOW), [(1, 1)], "only a send is compared with what was accepted");

@@ -1,6 +1,6 @@
 //! What a server says after its welcome.
 
-use proto_spec::{ClientFrame, ClientKind, Entry, ErrorCode, Event, Page, RequestId, ServerFrame};
+use proto_spec::{ClientFrame, ClientKind, Entry, ErrorCode, Event, Page, RequestId, SendNumber, ServerFrame};
 
 use super::{
     ClientState, Effects, MonotonicMs, Phase,
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     epochs::Told,
-    event::{ClientEvent, FetchHandle},
+    event::{ClientEvent, FetchHandle, SendHandle},
     limits::RETRY_AFTER_MAX_MS,
     outbox::{Contradiction, Refusal},
     position::check_page,
@@ -36,11 +36,12 @@ impl ClientState {
                 self.settle(now, effects)
             }
             ServerFrame::GivenUp { number, seq } => {
-                self.unasked_answers += u64::from(!self.outbox.given_up(number, seq));
+                let is_asked = self.outbox.given_up(number, seq, announces(effects));
+                self.unasked_answers += u64::from(!is_asked);
                 self.settle(now, effects)
             }
             ServerFrame::Refused { number, code, retry_after_ms, expected } => {
-                match self.outbox.refused(now, number, code, retry_after_ms, expected) {
+                match self.outbox.refused(now, number, code, retry_after_ms, expected, announces(effects)) {
                     Refusal::Later => {}
                     Refusal::ForGood(handle) => effects.events.push(ClientEvent::MessageRefused { handle, code }),
                     Refusal::Unasked => self.unasked_answers += 1,
@@ -260,10 +261,14 @@ impl ClientState {
     }
 
     pub(super) fn settle(&mut self, now: MonotonicMs, effects: &mut Effects) -> Flow {
-        let numbered = |handle, number| effects.events.push(ClientEvent::Numbered { handle, number });
-        match self.outbox.settle(now, numbered) {
+        match self.outbox.settle(now, announces(effects)) {
             Ok(()) => Flow::Continue(()),
             Err(Contradiction) => protocol_fault("a number was refused that is used up".into()),
         }
     }
+}
+
+/// Tells the application what number a message has from now on.
+pub(super) fn announces(effects: &mut Effects) -> impl FnMut(SendHandle, Option<SendNumber>) {
+    |handle, number| effects.events.push(ClientEvent::Numbered { handle, number })
 }

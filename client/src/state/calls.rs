@@ -184,7 +184,8 @@ impl ClientState {
         }
     }
 
-    /// The application has stored the number of this message. Needed with [`crate::Keeping::ByApplication`] only.
+    /// The application has stored the number of this message. Needed with [`crate::Keeping::ByApplication`] only, and not when it was told
+    /// that a message has none any more: the next number may have been announced by then, and would count as stored.
     pub fn kept(&mut self, handle: SendHandle) {
         self.outbox.kept(handle);
     }
