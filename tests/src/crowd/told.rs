@@ -396,9 +396,8 @@ fn wrong_row(user: UserId, row: &GroupRow, asked: &Asked, truth: &mut Truth) -> 
         let is_wrong = !is_so || !is_bare || !has_head;
         return is_wrong.then(|| format!("that is not what a stranger is told: {is_so} {has_head}"));
     }
-    // The head may be of an earlier place than the rest: the server takes it of what was durable when it was asked.
     let is_so = laws.clone().any(|(law, end)| {
-        laws.clone().take_while(|(_, at)| *at <= end).any(|(law, at)| is_head(law, at))
+        is_head(law, end)
             && law.member(user).is_some_and(|own| {
                 let members = law.members().count() as u64;
                 (own.role, own.standing, members, law.rules, &law.name, &law.picture)

@@ -127,6 +127,30 @@ fn the_list_says_how_each_group_is_kept_and_how_much_is_unread() {
 }
 
 #[test]
+fn a_list_is_as_of_one_entry_and_told_when_that_holds() {
+    let mut people = People::group(2, 2, Rules::default());
+    people.say(1, "one");
+    people.world.disk_stalled = true;
+    people.say_only(1, Content::edit(name(1, 3), &Content::text("two"), None));
+    people.world.settle();
+    people.forget();
+    let frame = ClientFrame::FetchGroups { request: RequestId(5), after: GroupId(0), limit: 10 };
+    people.world.frame(people.link(2), &frame);
+    people.world.settle();
+    let told = |frames: Vec<ServerFrame>| {
+        frames.into_iter().find_map(|frame| match frame {
+            ServerFrame::Groups { mut rows, .. } => rows.pop(),
+            _ => None,
+        })
+    };
+    assert_eq!(told(people.take(2)), None, "the edit may be lost");
+    people.world.disk_stalled = false;
+    people.world.settle();
+    let row = told(people.take(2)).expect("it is answered");
+    assert_eq!((row.head.0, row.last.map(|last| last.seq.0), row.unread), (4, Some(4), 1));
+}
+
+#[test]
 fn a_list_says_what_was_marked_just_before_it_was_asked_for() {
     let mut people = People::group(2, 2, Rules::default());
     let other = GroupId(GROUP.0 + 1);

@@ -77,6 +77,19 @@ fn up_to_mark(read: Seq) -> impl Fn(&GroupEntry) -> u64 {
 }
 
 impl PageFetch {
+    /// Of this part of a log, by the roll as it is at `at`, which lets the user read up to `head`.
+    fn of(
+        (core, ask): (CoreAddress, AskId),
+        what: What,
+        (first, last): (Seq, Seq),
+        direction: Direction,
+        (at, head): (Seq, Seq),
+        entries_max: usize,
+    ) -> Self {
+        let (more, bytes_max, entries) = (false, PAGE_BYTES_MAX, Vec::new());
+        Self { core, ask, what, first, last, direction, more, at, head, entries_max, bytes_max, entries }
+    }
+
     /// Takes what was read of a part, in the direction of reading. Whether there is room for more.
     fn take(&mut self, entries: impl IntoIterator<Item = GroupEntry>) -> bool {
         for entry in entries {
@@ -128,21 +141,10 @@ impl Shard {
                     let told = GroupTold::Page { first, last, more, head, entries };
                     return self.tell_asker_of(id, at, (core, ask), Ok(told), cx);
                 };
-                let fetch = PageFetch {
-                    core,
-                    ask,
-                    what: What::Page { user, since: row.since, wish },
-                    first,
-                    last,
-                    direction,
-                    more,
-                    at,
-                    head,
-                    entries_max: limit.clamp(1, PAGE_ENTRIES_MAX) as usize,
-                    bytes_max: PAGE_BYTES_MAX,
-                    entries: Vec::new(),
-                };
-                self.read_group(id, fetch, (first, last), cx);
+                let what = What::Page { user, since: row.since, wish };
+                let entries_max = limit.clamp(1, PAGE_ENTRIES_MAX) as usize;
+                let fetch = PageFetch::of((core, ask), what, (first, last), direction, (at, head), entries_max);
+                self.read_all(id, PageFetch { more, ..fetch }, cx);
             }
             GroupWish::Members { after, limit, seq } => {
                 if group.book.roll.member(user).is_none() {
@@ -162,20 +164,9 @@ impl Shard {
                 let (digesting, last) = Digesting::of((first, last), width);
                 let what = What::Digests { user, since: row.since, wish, digesting, up_to: last };
                 // As if a part that ends before had been read.
-                let fetch = PageFetch {
-                    core,
-                    ask,
-                    what,
-                    first,
-                    last: first.previous(),
-                    direction: Direction::Forwards,
-                    more: false,
-                    at,
-                    head,
-                    entries_max: DIGEST_PIECE_ENTRIES,
-                    bytes_max: DIGEST_PIECE_BYTES,
-                    entries: Vec::new(),
-                };
+                let (part, direction, most) = ((first, first.previous()), Direction::Forwards, DIGEST_PIECE_ENTRIES);
+                let fetch = PageFetch::of((core, ask), what, part, direction, (at, head), most);
+                let fetch = PageFetch { bytes_max: DIGEST_PIECE_BYTES, ..fetch };
                 self.answer_page(id, fetch, Some(first.previous()), cx);
             }
             GroupWish::Row { read } => self.row_asked(id, (core, ask), (user, read), cx),
@@ -194,7 +185,9 @@ impl Shard {
         let (Some(row), Some(state)) = (group.book.roll.row(user), &group.book.state) else {
             return self.tell_asker(id, (core, ask), Err(ErrorCode::NoSuchGroup), cx);
         };
-        let (first, head) = Roll::readable(row, group.released.max(row.since));
+        // All of it is as of the last entry, and told when that holds.
+        let at = group.head;
+        let (first, head) = Roll::readable(row, at);
         let is_member = group.book.roll.member(user).is_some();
         // Whoever is none any more is not told what became of the group since.
         let told = GroupRow {
@@ -214,21 +207,15 @@ impl Shard {
         // What was before they came is read, as it were.
         let read = Some(read.max(first.previous())).filter(|read| is_member && *read < head);
         let first = first.max(Seq(head.0.saturating_sub(GROUP_LAST_SCAN - 1)));
-        let fetch = PageFetch {
-            core,
-            ask,
-            what: What::Row { row: Box::new(told), read },
-            first,
-            last: head,
-            direction: Direction::Backwards,
-            more: false,
-            at: group.head,
-            head,
-            entries_max: GROUP_LAST_SCAN as usize,
-            bytes_max: PAGE_BYTES_MAX,
-            entries: Vec::new(),
-        };
-        self.read_group(id, fetch, (first, head), cx);
+        let (what, most) = (What::Row { row: Box::new(told), read }, GROUP_LAST_SCAN as usize);
+        let fetch = PageFetch::of((core, ask), what, (first, head), Direction::Backwards, (at, head), most);
+        self.read_all(id, fetch, cx);
+    }
+
+    /// Reads all of the part that is wanted.
+    fn read_all(&mut self, id: GroupId, fetch: PageFetch, cx: &mut Turn<'_>) {
+        let part = (fetch.first, fetch.last);
+        self.read_group(id, fetch, part, cx);
     }
 
     /// Reads on: what is in memory at once, the rest from the store.
@@ -304,20 +291,7 @@ impl Shard {
 
     /// `covered`: up to where everything was read; none: up to the last entry that was taken.
     fn answer_page(&mut self, id: GroupId, fetch: PageFetch, covered: Option<Seq>, cx: &mut Turn<'_>) {
-        let PageFetch {
-            core,
-            ask,
-            what,
-            mut first,
-            mut last,
-            direction,
-            more,
-            at,
-            head,
-            entries_max,
-            bytes_max,
-            mut entries,
-        } = fetch;
+        let PageFetch { core, ask, what, mut first, mut last, direction, more, at, head, mut entries, .. } = fetch;
         if let (What::Page { user, since, wish } | What::Digests { user, since, wish, .. }, Some(group)) =
             (&what, self.groups.resident(id))
             && group.book.roll.row(*user).is_some_and(|row| row.since > *since)
@@ -355,26 +329,13 @@ impl Shard {
                 let row = self.groups.resident(id).and_then(|group| group.book.roll.row(user));
                 let next = row.and_then(|row| Roll::clip(row, last.next(), Direction::Forwards, at));
                 let next = next.map(|(part, _)| part).filter(|(first, _)| *first <= up_to);
-                let entries_max = entries_max.saturating_sub(entries.len());
+                let entries_max = fetch.entries_max.saturating_sub(entries.len());
                 match next {
                     Some((first, last)) if is_end && entries_max > 0 => {
-                        let (last, entries) = (last.min(up_to), Vec::new());
                         let what = What::Digests { user, since, wish, digesting, up_to };
-                        let fetch = PageFetch {
-                            core,
-                            ask,
-                            what,
-                            first,
-                            last,
-                            direction,
-                            more,
-                            at,
-                            head,
-                            entries_max,
-                            bytes_max,
-                            entries,
-                        };
-                        return self.read_group(id, fetch, (first, last), cx);
+                        let (last, entries) = (last.min(up_to), Vec::new());
+                        let rest = PageFetch { what, first, last, entries_max, entries, ..fetch };
+                        return self.read_all(id, rest, cx);
                     }
                     None => last = up_to.max(last),
                     Some(_) => {}
@@ -394,22 +355,10 @@ impl Shard {
                     _ if place == Seq::ZERO || row.unread == 0 => {}
                     Some(before) => row.unread = row.unread.saturating_sub(before),
                     None => {
-                        let read = place;
-                        let fetch = PageFetch {
-                            core,
-                            ask,
-                            what: What::Unread { row, read },
-                            first: read,
-                            last: head,
-                            direction: Direction::Forwards,
-                            more,
-                            at,
-                            head,
-                            entries_max: GROUP_LAST_SCAN as usize,
-                            bytes_max: PAGE_BYTES_MAX,
-                            entries: Vec::new(),
-                        };
-                        return self.read_group(id, fetch, (read, head), cx);
+                        let what = What::Unread { row, read: place };
+                        let (direction, entries) = (Direction::Forwards, Vec::new());
+                        let rest = PageFetch { what, first: place, last: head, direction, entries, ..fetch };
+                        return self.read_all(id, rest, cx);
                     }
                 }
                 row.unread = row.unread.min(UNREAD_MAX + 1);
@@ -418,22 +367,9 @@ impl Shard {
             What::Unread { mut row, read } => {
                 if entries.is_empty() && !is_end {
                     // All that was read has been superseded.
-                    let (what, first, rest) = (What::Unread { row, read }, last.next(), head);
-                    let fetch = PageFetch {
-                        core,
-                        ask,
-                        what,
-                        first,
-                        last: rest,
-                        direction,
-                        more,
-                        at,
-                        head,
-                        entries_max,
-                        bytes_max,
-                        entries,
-                    };
-                    return self.read_group(id, fetch, (first, rest), cx);
+                    let what = What::Unread { row, read };
+                    let rest = PageFetch { what, first: last.next(), last: head, entries, ..fetch };
+                    return self.read_all(id, rest, cx);
                 }
                 let before = entries.first().map_or(row.unread, up_to_mark(read));
                 row.unread = row.unread.saturating_sub(before).min(UNREAD_MAX + 1);
