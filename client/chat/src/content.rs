@@ -25,6 +25,14 @@ pub(crate) fn shown(content: &Content) -> String {
     }
 }
 
+/// As [`shown`], by this author, of whom it is not said that they have removed themselves.
+pub(crate) fn shown_of(author: UserId, content: &Content) -> String {
+    match content.body() {
+        Ok(Body::Act(Act::Remove { user })) if user == author => "(left)".to_owned(),
+        _ => shown(content),
+    }
+}
+
 /// What was typed to go there: in a group it names whoever stands in it as `@USER`.
 pub(crate) fn typed(to: ConversationId, text: &str) -> Content {
     match (to, mentioned(text)) {

@@ -11,7 +11,7 @@ use client::{
     Body, Content, ConversationId, Entry, ErrorCode, Event, MessageName, Page, SendHandle, Seq, TimestampMs, UserId,
 };
 
-use crate::content::shown;
+use crate::content::{shown, shown_of};
 
 /// Messages that are kept of a conversation. A person scrolls through hundreds; the server has the rest.
 pub(crate) const MESSAGES_MAX: usize = 5_000;
@@ -21,6 +21,13 @@ pub(crate) const MESSAGES_MAX: usize = 5_000;
 pub(crate) enum Author {
     Me,
     Other(UserId),
+}
+
+fn words(author: Author, content: &Content) -> String {
+    match author {
+        Author::Me => shown(content),
+        Author::Other(user) => shown_of(user, content),
+    }
 }
 
 /// Whose message is meant.
@@ -94,7 +101,7 @@ impl Message {
             Some((name, stands)) => (name.seq, stands.map_or(time, |stands| stands.time)),
             None => (origin, time),
         };
-        Self { author, origin, seq, time, text: shown(&content), content, reactions: BTreeMap::new() }
+        Self { author, origin, seq, time, text: words(author, &content), content, reactions: BTreeMap::new() }
     }
 
     /// Somebody reacts to it, with an entry at `seq`.
@@ -116,7 +123,7 @@ impl Message {
             count => format!("{reaction} {count}"),
         };
         let reactions: Vec<_> = counts.iter().map(shown_of).collect();
-        self.text = shown(&self.content);
+        self.text = words(self.author, &self.content);
         if !reactions.is_empty() {
             self.text += &format!("  [{}]", reactions.join(" · "));
         }

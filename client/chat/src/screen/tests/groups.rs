@@ -95,6 +95,8 @@ fn a_group_is_begun_and_what_is_sent_there_waits_until_the_group_has_numbered_it
     assert!(!person.screen().iter().any(|row| row.contains("◷")), "{:#?}", person.screen());
     person.event(does(2, 7, &Act::Add { user: PEER }));
     person.shows("✓  you  (added 8)");
+    person.event(does(3, 8, &Act::Remove { user: PEER }));
+    person.shows("8  (left)");
 }
 
 #[test]
