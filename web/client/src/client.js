@@ -31,6 +31,13 @@ export class RequestRefused extends Error {
     }
 }
 
+/** A token itself would be good until it expires, and nobody could give a newer one then. */
+export function checkProvider(token) {
+    if (typeof token !== 'function') {
+        throw new TypeError(`the token is a ${typeof token}: give a function that returns it, or a promise of it, as in () => token`);
+    }
+}
+
 /**
  * A client that connects to `url` (`wss://host/v1/ws`, or what its transport takes) and goes on connecting until `close`.
  *
@@ -39,6 +46,7 @@ export class RequestRefused extends Error {
  * `options.transport`: `websocket` by default. `options.skip_above`: as in SPEC 8.8. `options.follows_redirects`: true by default.
  */
 export async function connect(url, token, options = {}) {
+    checkProvider(token);
     const { store = new MemoryStore(), transport = websocket, device, ...more } = options;
     const [kept, firstToken] = await Promise.all([store.load(), token()]);
     return new Client({ url, token, store, transport, kept, firstToken, device: device ?? kept.device, more });

@@ -4,7 +4,7 @@
 // A message of a follower goes into the store first, as an own one would, and the leader is told to look: so it is there once, whoever leads
 // by then. Requests go to the leader, and again to the next one if it has gone: to ask twice does no harm.
 
-import { RingpostEvent, connect } from './client.js';
+import { RingpostEvent, checkProvider, connect } from './client.js';
 import { LEASE_MS, RENEW_AFTER_MS, claimed, leads, released } from './lease.js';
 import { TEXT_BYTES_MAX } from './limits.js';
 import { checkMessage } from './session/capabilities.js';
@@ -44,6 +44,7 @@ export class Tabs extends EventTarget {
     /** As `connect`, with a store that all tabs share and a `name` for it. `locks`, `Channel` and `clock` are for tests. */
     constructor(url, token, { name, store, locks = navigator.locks, Channel = BroadcastChannel, clock = Date.now, ...options }) {
         super();
+        checkProvider(token);
         this.#url = url;
         this.#token = token;
         this.#store = store;

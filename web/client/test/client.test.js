@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Client, MemoryStore, NotSent, RequestRefused, connect } from '../src/index.js';
+import { Client, MemoryStore, NotSent, RequestRefused, Tabs, connect } from '../src/index.js';
 import { CODES } from '../src/codes.js';
 import { DEVICE, PEER, Server } from './model.js';
 
@@ -236,6 +236,13 @@ test('a message that is not sent is told by an error that says what to do', asyn
     assert.equal(client.cancel(id), false);
     await client.close();
     assert.throws(() => client.text({ user: PEER }, 'late'), (error) => error.code === 'ended');
+});
+
+test('a token in place of its provider is refused with what to give', async () => {
+    for (const token of ['a token', undefined]) {
+        await assert.rejects(connect('tcp://first:1', token), /give a function that returns it/);
+        assert.throws(() => new Tabs('wss://first/v1/ws', token, { name: 'one', locks: {}, Channel: class {} }), /give a function/);
+    }
 });
 
 test('a client is made by `connect` or of its parts, and is an EventTarget', async () => {
