@@ -22,6 +22,7 @@ pub mod seeds;
 pub mod sim;
 pub mod spec;
 pub mod tls;
+pub mod wires;
 pub mod world;
 
 use std::time::{Duration, Instant};

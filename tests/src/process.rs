@@ -481,6 +481,17 @@ impl Server {
             .collect()
     }
 
+    /// What a counter of the cores says, over all of them; without `ringpost_core_` before it.
+    ///
+    /// # Panics
+    /// As [`Server::metrics`].
+    #[must_use]
+    #[track_caller]
+    pub fn counted(&self, name: &str) -> u64 {
+        let name = format!("ringpost_core_{name}{{");
+        self.metrics().iter().filter(|(series, _)| series.starts_with(&name)).map(|(_, value)| *value as u64).sum()
+    }
+
     /// The whole answer to a request for a page of a server that may not serve yet, if there is one.
     #[must_use]
     pub fn page_at(admin: SocketAddr, path: &str) -> Option<String> {

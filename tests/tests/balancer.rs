@@ -98,7 +98,7 @@ impl World {
 
     /// Sum over all cores of both nodes.
     fn counted(&self, name: &str) -> u64 {
-        self.nodes.iter().map(|(_, server)| counted(server, name)).sum()
+        self.nodes.iter().map(|(_, server)| server.counted(name)).sum()
     }
 
     /// How often a peer has logged in, over both nodes.
@@ -133,12 +133,6 @@ fn connect(from: IpAddr, to: SocketAddr) -> TcpStream {
     socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
     socket.connect(&to.into()).unwrap();
     socket.into()
-}
-
-fn counted(server: &Server, name: &str) -> u64 {
-    let name = format!("ringpost_core_{name}{{");
-    let metrics = server.metrics();
-    metrics.iter().filter(|(series, _)| series.starts_with(&name)).map(|(_, value)| *value as u64).sum()
 }
 
 /// The lines of the audit log about this.
@@ -213,7 +207,7 @@ fn a_node_that_is_gone_costs_nobody_a_connection_and_is_taken_again_when_it_is_r
     let log_in =
         |world: &World, device| crowd().zip(1..).for_each(|(from, user)| world.login(from, user, device).is_alive());
     log_in(&world, 1);
-    let logins = |world: &World| [0, 1].map(|at| counted(&world.nodes[at].1, "proxied_total"));
+    let logins = |world: &World| [0, 1].map(|at| world.nodes[at].1.counted("proxied_total"));
     assert!(logins(&world).into_iter().all(|count| count > 0), "both nodes have clients: {:?}", logins(&world));
     world.nodes[1].1.signal("KILL");
     world.nodes[1].1.wait();
@@ -260,7 +254,7 @@ fn whose_word_is_taken_depends_on_where_they_are() {
     });
     let warning = "a connection from connections.proxy_networks was refused";
     wait_until("the operator is told", || server.logged().contains(warning));
-    assert_eq!((counted(&server, "proxied_total"), counted(&server, "proxy_refused_total")), (0, 1));
+    assert_eq!((server.counted("proxied_total"), server.counted("proxy_refused_total")), (0, 1));
 
     // A stranger without one, and a balancer with one, a byte at a time.
     let stranger = connect(Ipv4Addr::new(127, 0, 0, 9).into(), address);
@@ -270,7 +264,7 @@ fn whose_word_is_taken_depends_on_where_they_are() {
     installation.login_over(balancer, 1, 2, Resume::Stored, &[]).is_alive();
     let told = "192.0.2.1:5000".parse().unwrap();
     wait_until("the login is audited", || audited(&installation, "login", told).len() == 1);
-    assert_eq!((counted(&server, "proxied_total"), counted(&server, "proxy_refused_total")), (1, 1));
+    assert_eq!((server.counted("proxied_total"), server.counted("proxy_refused_total")), (1, 1));
     server.stop();
 }
 

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::TcpStream,
     path::Path,
     sync::Arc,
@@ -11,18 +11,15 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::{
-    ClientFrame, Direction, ErrorCode, RequestId, Resume, Seq, ServerFrame, UserId, limits::TEXT_BYTES_MAX,
-};
+use proto_spec::{ClientFrame, ErrorCode, Resume, ServerFrame};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
-use server::shard::topology::Topology;
 use tests::{
     connection::{Connection, hello},
-    device::Device,
     process::{Installation, Server, wall_now},
     tls::{certify, trusting},
     wait_until,
+    wires::{read_to_the_end, users_of_two_cores},
 };
 
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -54,23 +51,6 @@ impl World {
         self.installation.login_over(self.connect(), user, device, Resume::Stored, &[])
     }
 
-    fn device(&self, user: u64, device: u64) -> Device {
-        let mut device = Device::new(user, device, self.installation.token(user));
-        assert!(device.try_connect_over(self.connect(), Resume::Stored), "{device}: not welcome");
-        device
-    }
-
-    /// Sum over the cores.
-    fn counted(&self, name: &str) -> u64 {
-        let name = format!("ringpost_core_{name}{{");
-        self.server
-            .metrics()
-            .iter()
-            .filter(|(series, _)| series.starts_with(&name))
-            .map(|(_, value)| *value as u64)
-            .sum()
-    }
-
     /// A client's side without a socket of its own, and a socket that is connected.
     fn apart(&self) -> (ClientConnection, TcpStream) {
         let name = ServerName::try_from("localhost").unwrap();
@@ -81,69 +61,18 @@ impl World {
     }
 }
 
-/// Users with their home on each of two cores.
-fn users_of_two_cores() -> [u64; 2] {
-    let topology = Topology::new(2).unwrap();
-    [0, 1].map(|core| (1..).find(|&user| topology.home_of(UserId(user)).0 == core).unwrap())
-}
-
-/// Everything until the server closes.
-fn read_to_the_end(socket: &mut TcpStream) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    match socket.read_to_end(&mut bytes) {
-        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
-        _ => bytes,
-    }
-}
-
-#[test]
-fn two_people_converse_over_tls_on_one_core_and_across_cores() {
-    for cores in [1, 2] {
-        let world = World::with(|installation| installation.config.cores = cores);
-        let [a, b] = users_of_two_cores();
-        // Several devices, so that some are accepted by the core that they do not live on.
-        for device in 1..=4 {
-            let (mut mine, mut yours) = (world.device(a, device), world.device(b, device));
-            let before = yours.received().len();
-            mine.say(b, "ping");
-            mine.step_until("it is accepted", |mine| mine.unanswered() == 0);
-            yours.step_until("it arrives", |yours| yours.received().len() > before);
-            yours.say(a, "pong");
-            mine.step_until("so does the answer", |mine| mine.received().last().is_some_and(|last| last.3 == "pong"));
-        }
-        assert!(cores == 1 || world.counted("moved_in_total") > 0);
-        assert_eq!(world.counted("tls_handshakes_total"), 8);
-        world.server.stop();
-    }
-}
-
-#[test]
-fn texts_and_pages_of_the_largest_size_go_through() {
-    let world = World::new();
-    let text = "x".repeat(TEXT_BYTES_MAX);
-    let mut writer = world.device(1, 1);
-    for _ in 0..40 {
-        writer.say(2, &text);
-    }
-    writer.step_until("all are accepted", |writer| writer.unanswered() == 0);
-    let mut reader = world.device(2, 1);
-    reader.step_until("all are pushed", |reader| reader.received().len() == 40);
-    assert!(reader.received().iter().all(|message| message.3 == text));
-    let mut asking = world.login(2, 2);
-    let fetch =
-        ClientFrame::FetchLog { request: RequestId(1), from: Seq(1), direction: Direction::Forwards, limit: 100 };
-    assert_eq!(asking.fetch(1, &fetch).entries.len(), 3, "as many as fit in a frame");
-}
-
 #[test]
 fn who_comes_back_resumes() {
     let world = World::new();
     for round in 0..4 {
         let mut connection = world.login(7, 1);
         connection.is_alive();
-        assert_eq!((world.counted("tls_handshakes_total"), world.counted("tls_resumed_total")), (round + 1, round));
+        assert_eq!(
+            (world.server.counted("tls_handshakes_total"), world.server.counted("tls_resumed_total")),
+            (round + 1, round)
+        );
     }
-    wait_until("the gauge falls", || world.counted("tls_connections") == 0);
+    wait_until("the gauge falls", || world.server.counted("tls_connections") == 0);
 }
 
 #[test]
@@ -168,9 +97,9 @@ fn a_certificate_is_replaced_under_live_connections_and_files_that_can_not_be_us
         .is_alive();
     old.is_alive();
     // Who has a ticket does not look at the certificate again.
-    let resumed = world.counted("tls_resumed_total");
+    let resumed = world.server.counted("tls_resumed_total");
     world.login(1, 3).is_alive();
-    assert_eq!(world.counted("tls_resumed_total"), resumed + 1);
+    assert_eq!(world.server.counted("tls_resumed_total"), resumed + 1);
 }
 
 /// Puts a certificate into use that is good for so many days and a half, in place of the one that is there.
@@ -285,8 +214,8 @@ fn a_handshake_that_stops_half_way_or_trickles_is_cut_when_its_time_is_over() {
     wait_until("all are counted", || {
         world.server.metrics()["ringpost_connections_closed_total{reason=\"handshake_timeout\"}"] >= 4.0
     });
-    assert_eq!(world.counted("tls_failed_total"), 0);
-    assert_eq!(world.counted("tls_handshakes_total"), 1);
+    assert_eq!(world.server.counted("tls_failed_total"), 0);
+    assert_eq!(world.server.counted("tls_handshakes_total"), 1);
 }
 
 #[test]
@@ -319,10 +248,10 @@ fn garbage_ends_the_connection_with_an_alert_and_nobody_else_notices() {
     let mut late = world.login(2, 1);
     late.raw_bytes(b"\x17\x03\x03\x00\x20garbage, garbage and garbage!!!!");
     assert!(late.frame().is_none());
-    wait_until("all are counted", || world.counted("tls_failed_total") == 5);
+    wait_until("all are counted", || world.server.counted("tls_failed_total") == 5);
     other.is_alive();
-    wait_until("they are gone", || world.counted("connections") == 1);
-    assert_eq!(world.counted("tls_connections"), 1);
+    wait_until("they are gone", || world.server.counted("connections") == 1);
+    assert_eq!(world.server.counted("tls_connections"), 1);
 }
 
 #[test]
@@ -339,8 +268,8 @@ fn a_close_notify_alone_ends_a_connection_after_what_was_said_before_it() {
     let mut early = world.connect();
     early.close_notify();
     assert!(early.frame().is_none());
-    wait_until("nobody is left", || world.counted("connections") == 0);
-    assert_eq!(world.counted("tls_failed_total"), 0);
+    wait_until("nobody is left", || world.server.counted("connections") == 0);
+    assert_eq!(world.server.counted("tls_failed_total"), 0);
 }
 
 #[test]
@@ -349,7 +278,7 @@ fn a_stop_says_goodbye_within_tls_and_is_not_held_up_by_handshakes() {
     let mut connection = world.login(1, 1);
     let (mut half, mut socket) = world.apart();
     half.write_tls(&mut socket).unwrap();
-    wait_until("the server has begun it", || world.counted("tls_connections") == 2);
+    wait_until("the server has begun it", || world.server.counted("tls_connections") == 2);
     world.server.signal("TERM");
     assert_eq!(connection.bye(), ErrorCode::Stopping);
     read_to_the_end(&mut socket);

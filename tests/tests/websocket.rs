@@ -8,11 +8,9 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::{
-    ClientFrame, Direction, ErrorCode, RequestId, Resume, Seq, ServerFrame, UserId, limits::TEXT_BYTES_MAX,
-};
+use proto_spec::{ClientFrame, ErrorCode, Resume, ServerFrame};
 use rustls::ClientConfig;
-use server::{limits::GREETING_IDLE_PIECES_MAX, shard::topology::Topology};
+use server::limits::GREETING_IDLE_PIECES_MAX;
 use tests::{
     connection::{Connection, Received, hello, upgrade_to},
     device::Device,
@@ -20,6 +18,7 @@ use tests::{
     spec,
     tls::{certify, trusting},
     wait_until,
+    wires::{self, users_of_two_cores},
 };
 use tungstenite::{Message, http::Uri};
 
@@ -71,13 +70,6 @@ impl World {
         device
     }
 
-    /// Sum over the cores.
-    fn counted(&self, name: &str) -> u64 {
-        let name = format!("ringpost_core_{name}{{");
-        let metrics = self.server.metrics();
-        metrics.iter().filter(|(series, _)| series.starts_with(&name)).map(|(_, value)| *value as u64).sum()
-    }
-
     /// A socket to the plain listener.
     fn socket(&self) -> TcpStream {
         let socket = TcpStream::connect(self.addresses[0]).unwrap();
@@ -119,11 +111,7 @@ impl World {
 
 /// Everything until the server closes.
 fn read_to_the_end(socket: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    match socket.read_to_end(&mut bytes) {
-        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
-        _ => String::from_utf8_lossy(&bytes).into_owned(),
-    }
+    String::from_utf8_lossy(&wires::read_to_the_end(socket)).into_owned()
 }
 
 /// A frame of a client of at most 125 bytes.
@@ -146,92 +134,10 @@ fn next(socket: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     Some((head[0], payload))
 }
 
-/// Users with their home on each of two cores.
-fn users_of_two_cores() -> [u64; 2] {
-    let topology = Topology::new(2).unwrap();
-    [0, 1].map(|core| (1..).find(|&user| topology.home_of(UserId(user)).0 == core).unwrap())
-}
-
 fn hello_bytes(world: &World, user: u64, device: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     hello(&world.installation.token(user), device, Resume::Stored).encode(&mut bytes);
     bytes
-}
-
-#[test]
-fn people_converse_by_websocket_and_by_tcp_on_one_core_and_across_cores() {
-    for cores in [1, 2] {
-        let world = World::with(|installation| installation.config.cores = cores);
-        let [a, b] = users_of_two_cores();
-        // Several devices, so that some are accepted by the core that they do not live on.
-        for device in 1..=4 {
-            let mine = if device % 2 == 0 { world.connect() } else { world.connect_tls() };
-            let (mut mine, mut yours) =
-                (world.device(mine, a, device), world.device(world.installation.connect(), b, device));
-            let before = yours.received().len();
-            mine.say(b, "ping");
-            mine.step_until("it is accepted", |mine| mine.unanswered() == 0);
-            yours.step_until("it arrives", |yours| yours.received().len() > before);
-            yours.say(a, "pong");
-            mine.step_until("so does the answer", |mine| mine.received().last().is_some_and(|last| last.3 == "pong"));
-        }
-        assert!(cores == 1 || world.counted("moved_in_total") > 0);
-        assert_eq!((world.counted("websocket_upgrades_total"), world.counted("websocket_refused_total")), (4, 0));
-        world.server.stop();
-    }
-}
-
-#[test]
-fn texts_and_pages_of_the_largest_size_go_through() {
-    let world = World::new();
-    let text = "x".repeat(TEXT_BYTES_MAX);
-    let mut writer = world.device(world.connect(), 1, 1);
-    for _ in 0..40 {
-        writer.say(2, &text);
-    }
-    writer.step_until("all are accepted", |writer| writer.unanswered() == 0);
-    for connection in [world.connect(), world.connect_tls()] {
-        let mut reader = world.device(connection, 2, 1);
-        reader.step_until("all are pushed", |reader| reader.received().len() == 40);
-        assert!(reader.received().iter().all(|message| message.3 == text));
-    }
-    let mut asking = world.login(2, 2);
-    let fetch =
-        ClientFrame::FetchLog { request: RequestId(1), from: Seq(1), direction: Direction::Forwards, limit: 100 };
-    assert_eq!(asking.fetch(1, &fetch).entries.len(), 3, "as many as fit in a frame");
-}
-
-/// The reader takes nothing until all is written, far more than the server keeps for it.
-#[test]
-fn who_reads_slowly_gets_everything_in_order() {
-    let world = World::new();
-    let mut slow = world.login(2, 1);
-    let mut writer = world.device(world.connect(), 1, 1);
-    let text = |at: usize| format!("{at} {}", "x".repeat(8_000));
-    for at in 0..400 {
-        writer.say(2, &text(at));
-        if at % 50 == 0 {
-            writer.step_until("they are accepted", |writer| writer.unanswered() == 0);
-        }
-    }
-    writer.step_until("all are accepted", |writer| writer.unanswered() == 0);
-    let mut reached = Seq(0);
-    while reached < Seq(400) {
-        match slow.frame().unwrap() {
-            ServerFrame::Deliver { entry } => {
-                assert_eq!(entry.seq, reached.next());
-                reached = entry.seq;
-            }
-            ServerFrame::Page(page) => {
-                for entry in &page.entries {
-                    assert_eq!(entry.seq, reached.next());
-                    reached = entry.seq;
-                }
-            }
-            _ => {}
-        }
-    }
-    slow.is_alive();
 }
 
 #[test]
@@ -296,7 +202,7 @@ fn a_request_that_is_not_good_is_refused_with_a_status_and_a_reason() {
         assert!(said.starts_with(&format!("HTTP/1.1 {status} ")) && said.contains(words), "{asked}: {said}");
         assert!(!said.contains("token=x"));
     }
-    assert_eq!(world.counted("websocket_refused_total"), 13);
+    assert_eq!(world.server.counted("websocket_refused_total"), 13);
     // A page from where it connects to, and a program that knows of no pages.
     for asked in [origin(&format!("http://{address}")), request.clone()] {
         let mut socket = world.socket();
@@ -348,7 +254,7 @@ fn a_request_that_trickles_and_a_hello_that_does_not_come_are_cut_in_time() {
     assert_eq!((upgraded.bye(), upgraded.close_code()), (ErrorCode::HandshakeTimeout, Some(1000)));
     let mut upgraded = world.connect_tls();
     assert_eq!((upgraded.bye(), upgraded.close_code()), (ErrorCode::HandshakeTimeout, Some(1000)));
-    wait_until("all are gone", || world.counted("websocket_connections") == 0);
+    wait_until("all are gone", || world.server.counted("websocket_connections") == 0);
 }
 
 #[test]
@@ -397,9 +303,9 @@ fn what_breaks_websocket_ends_the_connection_with_its_code_and_nobody_else_notic
         }
     }
     let wanted = 2 * cases.len() as u64;
-    wait_until("all are counted", || world.counted("websocket_failed_total") == wanted);
+    wait_until("all are counted", || world.server.counted("websocket_failed_total") == wanted);
     other.is_alive();
-    wait_until("they are gone", || world.counted("websocket_connections") == 1);
+    wait_until("they are gone", || world.server.counted("websocket_connections") == 1);
 }
 
 #[test]
@@ -441,8 +347,8 @@ fn who_does_not_answer_a_close_frame_is_waited_for_and_then_cut() {
     socket.write_all(&frame(0x82, b"more")).unwrap();
     socket.write_all(&frame(0x89, b"ping")).unwrap();
     assert_eq!(next(&mut socket), None);
-    wait_until("its place is free", || world.counted("websocket_connections") == 0);
-    assert_eq!(world.counted("closed_by_deadline_total"), 0);
+    wait_until("its place is free", || world.server.counted("websocket_connections") == 0);
+    assert_eq!(world.server.counted("closed_by_deadline_total"), 0);
 }
 
 #[test]
@@ -460,8 +366,8 @@ fn a_client_that_closes_is_answered_with_its_code_and_is_gone() {
     let mut socket = world.raw();
     socket.write_all(&frame(0x88, &[])).unwrap();
     assert_eq!((next(&mut socket), next(&mut socket)), (Some((0x88, vec![0x03, 0xe8])), None));
-    wait_until("they are gone", || world.counted("websocket_connections") == 0);
-    wait_until("all were closed by their clients", || world.counted("closed_by_peer_total") == 6);
+    wait_until("they are gone", || world.server.counted("websocket_connections") == 0);
+    wait_until("all were closed by their clients", || world.server.counted("closed_by_peer_total") == 6);
 }
 
 #[test]
@@ -553,7 +459,7 @@ fn before_the_hello_so_many_pings_are_answered_and_then_the_connection_ends() {
     let bye = answers.iter().find(|(first, _)| *first == 0x82).unwrap();
     assert_eq!((bye.1[1], answers.last().unwrap()), (0x89, &(0x88, vec![0x03, 0xe8])));
     assert!(String::from_utf8_lossy(&bye.1).contains("send the hello first"));
-    assert_eq!(world.counted("handshakes_failed_total"), 1);
+    assert_eq!(world.server.counted("handshakes_failed_total"), 1);
 }
 
 /// What a script is given: the library reads the answer as a browser does.

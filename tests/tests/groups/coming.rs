@@ -1,7 +1,7 @@
 //! Who does not come into a group though somebody wants it: a user whom the one who adds them has to leave alone, or who is in too many.
 
 use proto_spec::{
-    Act, Body, ClientFrame, Content, Direction, ErrorCode, Event, GroupId, RequestId, Resume, Rules, Seq, ServerFrame,
+    Act, Body, ClientFrame, Content, Direction, ErrorCode, Event, GroupId, RequestId, Rules, Seq, ServerFrame,
     Settings, Standing, UserId, digest,
 };
 use server::{limits::ASK_AGAIN_MS, shard::Limits};
@@ -154,15 +154,7 @@ fn a_kill_at_any_place_leaves_who_declines_outside_and_tells_it_once() {
         people.block(4, 2, true);
         people.world.disk_stalled = true;
         people.say_only(2, Content::act(&Act::Add { user: UserId(4) }));
-        for _ in 0..steps {
-            people.world.settle();
-            people.world.sync_one();
-        }
-        people.world.crash(2);
-        people.world.disk_stalled = false;
-        people.world.settle();
-        people.world.advance(3 * ASK_AGAIN_MS);
-        (1..=4).for_each(|user| people.connect(user, Resume::Stored));
+        people.die_after(steps);
         people.numbers[1] = 0;
         people.act(2, &Act::Add { user: UserId(4) });
         people.world.advance(3 * ASK_AGAIN_MS);

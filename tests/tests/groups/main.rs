@@ -185,17 +185,7 @@ fn a_kill_at_any_place_loses_nothing_and_doubles_nothing() {
         people.say_only(2, Content::text("one"));
         people.say_only(1, Content::act(&Act::Add { user: UserId(3) }));
         people.say_only(2, Content::text("two"));
-        for _ in 0..steps {
-            people.world.settle();
-            people.world.sync_one();
-        }
-        people.world.crash(2);
-        people.world.disk_stalled = false;
-        people.world.settle();
-        people.world.advance(3 * limits::ASK_AGAIN_MS);
-        for user in 1..=3 {
-            people.connect(user, Resume::Stored);
-        }
+        people.die_after(steps);
         // Whatever was not accepted is sent again, as clients do.
         people.numbers = vec![2, 0, 0];
         people.act(1, &Act::Add { user: UserId(3) });

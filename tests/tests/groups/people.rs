@@ -4,6 +4,7 @@ use proto_spec::{
     Act, ClientFrame, Content, Direction, ErrorCode, Event, GroupEntry, GroupId, GroupPage, MessageName, RequestId,
     Resume, Rules, SendNumber, Seq, ServerFrame, Standing, UserId, digest::Digest,
 };
+use server::limits::ASK_AGAIN_MS;
 use tests::world::{Link, World};
 
 pub(crate) const GROUP: GroupId = GroupId(77);
@@ -121,6 +122,20 @@ impl People {
     pub(crate) fn act(&mut self, user: u64, act: &Act<'_>) {
         self.say_only(user, Content::act(act));
         self.world.settle();
+    }
+
+    /// So many steps of the disk happen, whose syncs stand still since something was sent, and the node dies; everybody comes back when it has
+    /// started again.
+    pub(crate) fn die_after(&mut self, steps: usize) {
+        for _ in 0..steps {
+            self.world.settle();
+            self.world.sync_one();
+        }
+        self.world.crash(2);
+        self.world.disk_stalled = false;
+        self.world.settle();
+        self.world.advance(3 * ASK_AGAIN_MS);
+        (1..=self.links.len() as u64).for_each(|user| self.connect(user, Resume::Stored));
     }
 
     pub(crate) fn take(&mut self, user: u64) -> Vec<ServerFrame> {

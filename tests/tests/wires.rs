@@ -1,0 +1,86 @@
+//! The same over every wire: TCP and WebSocket, each as it is and within TLS.
+#![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use rustls::ClientConfig;
+use tests::{
+    connection::{Connection, upgrade_to},
+    process::{Installation, Server},
+    tls::{certify, trusting},
+    wires::{Wire, users_of_two_cores_from},
+};
+
+struct World {
+    installation: Installation,
+    server: Server,
+    /// Of WebSocket, and of that within TLS.
+    websocket: [SocketAddr; 2],
+    trust: [Arc<ClientConfig>; 2],
+}
+
+impl World {
+    fn new(cores: u16) -> Self {
+        let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+        let trust = trusting(&certify(&mut installation));
+        let mut browsers = ClientConfig::clone(&trust);
+        browsers.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // The address is this test's own, so nobody else takes the ports meanwhile.
+        let ip = installation.config.listen.ip();
+        let websocket = [(); 2].map(|()| TcpListener::bind((ip, 0)).unwrap());
+        let websocket = websocket.map(|listener| listener.local_addr().unwrap());
+        installation.config.cores = cores;
+        installation.config.tls.listen = Some((ip, 0).into());
+        let of = &mut installation.config.websocket;
+        [of.listen, of.tls_listen] = websocket.map(Some);
+        let server = installation.start();
+        Self { installation, server, websocket, trust: [trust, Arc::new(browsers)] }
+    }
+
+    /// Does something over each wire, which has a number.
+    fn over_each(&self, mut does: impl FnMut(u64, &Wire<'_>)) {
+        let Self { installation, server, websocket: [plain, tls], trust: [trust, browsers] } = self;
+        let wss = || Connection::open_tls(*tls, browsers).unwrap().upgrade(upgrade_to(*tls)).unwrap();
+        let opens: [&dyn Fn() -> Connection; 4] = [
+            &|| installation.connect(),
+            &|| Connection::open_tls(server.tls_address(), trust).unwrap(),
+            &|| Connection::open_websocket(*plain).unwrap(),
+            &wss,
+        ];
+        for (number, open) in (0..).zip(opens) {
+            does(number, &Wire { installation, open });
+        }
+    }
+}
+
+#[test]
+fn people_converse_over_any_two_wires_on_one_core_and_across_cores() {
+    for cores in [1, 2] {
+        let world = World::new(cores);
+        world.over_each(|at, one| {
+            world.over_each(|to, other| one.converses_with(other, users_of_two_cores_from(1 + 1_000 * (4 * at + to))));
+        });
+        assert!(cores == 1 || world.server.counted("moved_in_total") > 0);
+        // Of the four ways of each side two are within TLS and two by WebSocket, each with four devices of both.
+        let counted = ["tls_handshakes_total", "websocket_upgrades_total", "websocket_refused_total"];
+        assert_eq!(counted.map(|name| world.server.counted(name)), [64, 64, 0]);
+        world.server.stop();
+    }
+}
+
+#[test]
+fn texts_and_pages_of_the_largest_size_go_through() {
+    let world = World::new(2);
+    world.over_each(|number, wire| wire.carries_the_largest_texts_and_pages([1, 2].map(|user| 10 * number + user)));
+}
+
+#[test]
+fn who_reads_slowly_gets_everything_in_order() {
+    let world = World::new(2);
+    world.over_each(|number, wire| {
+        wire.brings_a_slow_reader_everything_in_order([1, 2].map(|user| 10 * number + user));
+    });
+}
