@@ -85,8 +85,13 @@ pub const ROLL_TIMES_MEMBERS: usize = 4;
 /// Groups that an operator may allow a user: how they stand to each is in memory while they are, some 50 bytes each.
 pub const USER_GROUPS_MAX: u32 = 10_000;
 
-/// Groups of which a user's log knows, for each that they may be in: those that they have left stay there, with what is theirs to read.
+/// Groups of which a user's log knows, for each that they may be in, up to which others may add them: those that they have left stay there,
+/// with what is theirs to read.
 pub const ROWS_TIMES_GROUPS: usize = 4;
+
+/// As [`ROWS_TIMES_GROUPS`], up to which a user creates and joins groups: twice as many, so that others who put them into groups and out again
+/// do not keep them from that.
+pub const OWN_ROWS_TIMES_GROUPS: usize = 2 * ROWS_TIMES_GROUPS;
 
 /// Answers about one group that wait until its log is durable: each is a page at most, so 4 MiB. More are refused.
 pub const GROUP_UNTOLD_MAX: usize = 64;

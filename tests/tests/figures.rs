@@ -187,9 +187,10 @@ fn the_table_of_limits_has_the_values_of_the_code() {
         (
             "groups that a user is in",
             format!(
-                "{}; an operator may allow {}. The user's log knows of {} for each",
+                "{}; an operator may allow {}. The user's log knows of {} for each, of which others can fill {}",
                 grouped(of_clients.user_groups),
                 grouped(limits::USER_GROUPS_MAX),
+                limits::OWN_ROWS_TIMES_GROUPS,
                 limits::ROWS_TIMES_GROUPS
             ),
         ),

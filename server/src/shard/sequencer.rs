@@ -457,9 +457,9 @@ fn refuse_content(to: ConversationId, content: &Content) -> Option<Refusal> {
 
 /// Why a user may not come into one more group. Those that they are about to come into are not counted: they are not known yet.
 fn refuse_group(user: &User, to: ConversationId, content: &Content, groups_max: usize) -> Option<Refusal> {
-    group_of(to).filter(|_| matches!(content, Content::Act(_)))?;
+    let group = group_of(to).filter(|_| matches!(content, Content::Act(_)))?;
     let comes = matches!(content.body(), Ok(Body::Act(Act::Create { .. } | Act::Join { .. })));
-    (comes && !user.has_room_for_group(groups_max)).then_some(TOO_MANY_GROUPS)
+    (comes && !user.has_room_for_group(group, groups_max, true)).then_some(TOO_MANY_GROUPS)
 }
 
 /// Why a device that does too much may not send.

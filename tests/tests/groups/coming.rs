@@ -4,7 +4,10 @@ use proto_spec::{
     Act, Body, ClientFrame, Content, Direction, ErrorCode, Event, GroupId, RequestId, Rules, Seq, ServerFrame,
     Settings, Standing, UserId, digest,
 };
-use server::{limits::ASK_AGAIN_MS, shard::Limits};
+use server::{
+    limits::{ASK_AGAIN_MS, OWN_ROWS_TIMES_GROUPS, ROWS_TIMES_GROUPS},
+    shard::Limits,
+};
 use tests::{spec, world::World};
 
 use crate::people::People;
@@ -145,6 +148,25 @@ fn a_log_that_knows_of_enough_groups_does_not_hear_of_more() {
     people.world.advance(3 * ASK_AGAIN_MS);
     people.world.ingest();
     assert!(people.world.store.unfinished_groups.is_empty());
+}
+
+#[test]
+fn a_user_has_been_in_so_many_groups_and_others_can_not_fill_that() {
+    spec::says("or was in eight times as many");
+    let limits = Limits { user_groups: 1, ..Limits::OFF };
+    let mut people = People::on(World::limited(2, limits), 2);
+    let leave = Act::Remove { user: UserId(1) };
+    for group in (1..=OWN_ROWS_TIMES_GROUPS as u64).map(|number| GroupId(100 + number)) {
+        assert_eq!(tries(&mut people, 1, group, &CREATE), None);
+        assert_eq!(tries(&mut people, 1, group, &leave), None);
+        if group.0 == 100 + ROWS_TIMES_GROUPS as u64 {
+            // Somebody else wants them in one more.
+            assert_eq!(tries(&mut people, 2, GroupId(99), &CREATE), None);
+            assert_eq!(tries(&mut people, 2, GroupId(99), &Act::Add { user: UserId(1) }), None);
+            assert_eq!(people.members(2, GroupId(99)), [2]);
+        }
+    }
+    assert_eq!(tries(&mut people, 1, GroupId(200), &CREATE), Some(ErrorCode::TooManyGroups));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use proto_spec::{
 use storage::{Entries, Message, Query, Replaced, Rewrite, Shown, Span, StandingRow, group::beside};
 
 use crate::{
-    limits::{RETRY_BUSY_MS, RETRY_STORAGE_MS, ROWS_TIMES_GROUPS},
+    limits::{OWN_ROWS_TIMES_GROUPS, RETRY_BUSY_MS, RETRY_STORAGE_MS, ROWS_TIMES_GROUPS},
     shard::{
         ConnId, Shard, Turn, changes,
         input::{Envelope, EnvelopeBody, GroupStanding},
@@ -34,15 +34,12 @@ impl User {
         Some(&self.groups[at].1)
     }
 
-    /// Whether the user may come into a group more, where one may be in so many.
-    pub(in crate::shard) fn has_room_for_group(&self, groups_max: usize) -> bool {
-        self.groups.iter().filter(|(_, row)| row.standing.is_member()).count() < groups_max
-    }
-
-    /// Whether others may put the user into this group, of which their log would know from then on.
-    fn may_be_added(&self, group: GroupId, groups_max: usize) -> bool {
-        let is_known = self.group(group).is_some() || self.groups.len() < groups_max * ROWS_TIMES_GROUPS;
-        is_known && self.has_room_for_group(groups_max)
+    /// Whether the user may come into this group as well, where one may be in so many: by themselves, or because others want it. Their log
+    /// would know of it from then on.
+    pub(in crate::shard) fn has_room_for_group(&self, group: GroupId, groups_max: usize, by_themselves: bool) -> bool {
+        let members = self.groups.iter().filter(|(_, row)| row.standing.is_member()).count();
+        let times = if by_themselves { OWN_ROWS_TIMES_GROUPS } else { ROWS_TIMES_GROUPS };
+        members < groups_max && (self.group(group).is_some() || self.groups.len() < groups_max * times)
     }
 
     pub(super) fn set_group(&mut self, group: GroupId, row: StandingRow) {
@@ -163,7 +160,7 @@ impl Shard {
         });
         let asks = known.is_none() || (standing.standing.is_member() && !was_member);
         if by != user_id && asks && !is_told {
-            let has_room = user.may_be_added(group, groups_max);
+            let has_room = user.has_room_for_group(group, groups_max, false);
             let Some(conversation) = self.conversations.resident((user_id, by.into())) else {
                 let body = EnvelopeBody::Stand { at, by, standing };
                 return self.wait_for_who_adds(Envelope { to: user_id, from: beside(group), body }, by, cx);
