@@ -47,6 +47,9 @@ pub const ALPN: &[u8] = b"ringpost/1";
 /// Where WebSocket is, behind the name of the server (SPEC 1.4).
 pub const WEBSOCKET_PATH: &str = "/v1/ws";
 
+/// Where long polling is, likewise (SPEC 1.5).
+pub const FRAMES_PATH: &str = "/v1/frames";
+
 /// The subprotocol of WebSocket that carries this protocol (SPEC 1.4).
 pub const WEBSOCKET_PROTOCOL: &str = "ringpost.v1";
 

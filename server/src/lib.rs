@@ -17,4 +17,5 @@ pub mod io;
 pub mod limits;
 pub mod mesh;
 pub mod operator;
+pub mod pages;
 pub mod shard;

@@ -413,6 +413,46 @@ pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
 /// Headers of such a request: browsers and the proxies on the way send some twenty.
 pub const UPGRADE_HEADERS_MAX: usize = 64;
 
+/// Connections of a core whose requests of HTTP are answered by the pages' thread: a browser has some six. Of each up to 100 KiB are in memory,
+/// that wait ([`TUNNEL_WAITING_BYTES_MAX`]) or are on their way ([`PAGE_WAITING_BYTES_MAX`]).
+pub const PAGE_CONNECTIONS_MAX: usize = 1_024;
+
+/// Bytes of a connection on their way to the pages' thread, and as many on their way back.
+pub const PAGE_WAITING_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes that are read of such a connection, or of a session of long polling, at a time: on the stack, so an idle one has none.
+pub const PAGE_READ_BYTES: usize = 4 * 1024;
+
+/// How long the head of a request may take, and how long a connection is kept that makes none, in milliseconds: browsers ask for all parts of
+/// a page at once, and who polls asks again at once.
+pub const PAGE_HEAD_MS: u64 = 30_000;
+
+/// How long the body of a request may take, in milliseconds: 64 KiB over a very slow link.
+pub const PAGE_BODY_MS: u64 = 30_000;
+
+/// Sessions of long polling of a node. Each takes a descriptor beside that of its connection; they are for the few whose network breaks
+/// everything else.
+pub const POLLS_MAX: usize = 1_024;
+
+/// Sessions of long polling that a core has not taken in yet: it does so with its next turn.
+pub const POLLS_COMING_MAX: usize = 64;
+
+/// Longest body of a request of long polling, in bytes: the largest frame three times over, so that nobody has to cut one.
+pub const POLL_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of the server's stream that wait for a session's client to ask for them. Behind that they wait with the core, as for any client that
+/// reads slowly.
+pub const POLL_WAITING_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a request waits for something to be said, in milliseconds: proxies cut what says nothing for a minute, some for 30 seconds.
+pub const POLL_ASK_MS: u64 = 25_000;
+
+/// How long the core may take to read what a request says, in milliseconds. Then the client is told how much that was.
+pub const POLL_SAY_MS: u64 = 10_000;
+
+/// After this without a request a session has ended, in milliseconds: a request that waits, and time to make the next over a bad network.
+pub const POLL_GAP_MS: u64 = 60_000;
+
 /// Pieces before the hello that carry nothing of it, in pieces of a connection: pings of WebSocket, and frames or beginnings of frames with
 /// nothing in them. Each is a turn of the queue of the hellos; a browser sends none, and a library a ping or two.
 pub const GREETING_IDLE_PIECES_MAX: usize = 64;

@@ -1,5 +1,7 @@
 //! One connection to a server, blocking: frames in, frames out, and nothing remembered.
 
+mod polling;
+
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind, Read, Write},
@@ -20,6 +22,7 @@ use tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
+use self::polling::Polling;
 use crate::DEADLINE;
 
 /// See the head of this file.
@@ -34,6 +37,7 @@ pub struct Connection {
 enum Stream {
     Bare(Carrier),
     Web(Box<Web>),
+    Polling(Box<Polling>),
 }
 
 /// What carries the protocol, or WebSocket.
@@ -92,6 +96,7 @@ impl Stream {
         match self {
             Self::Bare(carrier) => carrier,
             Self::Web(web) => web.socket.get_ref(),
+            Self::Polling(polling) => &polling.ask,
         }
     }
 
@@ -103,6 +108,7 @@ impl Stream {
         match self {
             Self::Bare(carrier) => carrier.read(bytes),
             Self::Web(web) => web.read(bytes),
+            Self::Polling(polling) => polling.read(bytes),
         }
     }
 
@@ -113,6 +119,7 @@ impl Stream {
                 let message = Message::Binary(Bytes::copy_from_slice(bytes));
                 web.socket.send(message).map_err(io::Error::other)
             }
+            Self::Polling(polling) => polling.write_all(bytes),
         }
     }
 }
@@ -218,6 +225,26 @@ impl Connection {
     /// Nobody listens there, or wants it.
     pub fn open_websocket(address: SocketAddr) -> io::Result<Self> {
         Self::open(address)?.upgrade(upgrade_to(address))
+    }
+
+    /// Goes on by long polling: by this connection what it says, by the other what it asks.
+    ///
+    /// # Panics
+    /// The connections are no plain ones or TLS.
+    #[must_use]
+    pub fn poll_with(self, ask: Self, host: SocketAddr) -> Self {
+        let Self { stream: Stream::Bare(say), decoder, frames } = self else { panic!("that has another form already") };
+        let Stream::Bare(ask) = ask.stream else { panic!("that has another form already") };
+        say.socket().set_read_timeout(Some(DEADLINE)).expect("a wait above zero is allowed");
+        Self { stream: Stream::Polling(Box::new(Polling::new(say, ask, host))), decoder, frames }
+    }
+
+    /// Connects for long polling.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub fn open_polling(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self::open(address)?.poll_with(Self::open(address)?, address))
     }
 
     /// The client of WebSocket itself.

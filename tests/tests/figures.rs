@@ -89,6 +89,25 @@ fn the_table_of_limits_has_the_values_of_the_code() {
             "pieces before the hello with nothing of it, by WebSocket",
             format!("{} of a connection", limits::GREETING_IDLE_PIECES_MAX),
         ),
+        (
+            "connections of a core that ask for something else than WebSocket",
+            format!(
+                "{}; {} for a head, {} for a body of {}",
+                grouped(limits::PAGE_CONNECTIONS_MAX as u64),
+                seconds(limits::PAGE_HEAD_MS),
+                seconds(limits::PAGE_BODY_MS),
+                size(limits::POLL_BODY_BYTES_MAX as u64)
+            ),
+        ),
+        (
+            "sessions of long polling",
+            format!(
+                "{}, each until {} after its last request; {} of what it is told and does not ask for",
+                grouped(limits::POLLS_MAX as u64),
+                seconds(limits::POLL_GAP_MS),
+                size(limits::POLL_WAITING_BYTES_MAX as u64)
+            ),
+        ),
         ("hellos judged in a turn", grouped(limits::HELLOS_TURN_MAX as u64)),
         ("connections of a user", a_second(of_clients.logins_per_s)),
         ("devices of a user", grouped(limits::DEVICES_MAX as u64)),

@@ -171,6 +171,12 @@ impl World {
         self.try_connect().unwrap()
     }
 
+    /// By long polling.
+    fn poll(&self) -> Connection {
+        let carrier = || Connection::open_tls(self.address, &self.trust).unwrap();
+        carrier().poll_with(carrier(), self.address)
+    }
+
     fn login(&self, user: u64, device: u64) -> Connection {
         self.installation.login_over(self.connect(), user, device, Resume::Stored, &[])
     }
@@ -203,6 +209,11 @@ fn people_converse_through_each_proxy_and_ends_are_heard_on_both_sides() {
         writer.say(2, "by the proxy");
         writer.step_until("it is accepted", |writer| writer.unanswered() == 0);
         reader.step_until("it arrives", |reader| reader.received().iter().any(|message| message.3 == "by the proxy"));
+        let mut polling = Device::new(2, 2, world.installation.token(2));
+        assert!(polling.try_connect_over(world.poll(), Resume::Stored), "not welcome by long polling");
+        polling.step_until("it is there too", |polling| polling.received().len() == 1);
+        polling.say(1, "by polling");
+        writer.step_until("it arrives", |writer| writer.received().iter().any(|message| message.3 == "by polling"));
         // Who is refused by the protocol, who leaves by it, who leaves by WebSocket, and who is told that the server stops.
         let mut stranger = world.connect();
         stranger.send(&[hello("nonsense", 1, Resume::Stored)]);
@@ -241,9 +252,10 @@ fn pages_of_the_proxys_own_host_may_connect_and_what_is_refused_is_told() {
 fn behind_haproxy_the_audit_log_has_the_clients_address() {
     let Some(world) = World::behind(Proxy::HaProxy, &[], |_| {}) else { return };
     world.login(1, 1).is_alive();
+    world.installation.login_over(world.poll(), 1, 2, Resume::Stored, &[]).is_alive();
     let log = fs::read_to_string(world.installation.data().join("audit.log")).unwrap();
     let logins: Vec<_> = log.lines().filter(|line| line.contains("\"event\":\"login\"")).collect();
-    assert!(logins.len() == 1 && logins[0].contains("\"peer\":\"127."), "{log}");
+    assert!(logins.len() == 2 && logins.iter().all(|login| login.contains("\"peer\":\"127.")), "{log}");
 }
 
 /// The proxies cut who says nothing for three seconds here, and the server pings before that.

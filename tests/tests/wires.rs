@@ -1,4 +1,4 @@
-//! The same over every wire: TCP and WebSocket, each as it is and within TLS.
+//! The same over every wire: TCP, WebSocket and long polling, each as it is and within TLS.
 #![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
 
 use std::{
@@ -14,10 +14,13 @@ use tests::{
     wires::{Wire, users_of_two_cores_from},
 };
 
+/// How many there are.
+const WIRES: u64 = 6;
+
 struct World {
     installation: Installation,
     server: Server,
-    /// Of WebSocket, and of that within TLS.
+    /// Of WebSocket and long polling, and of these within TLS.
     websocket: [SocketAddr; 2],
     trust: [Arc<ClientConfig>; 2],
 }
@@ -43,12 +46,14 @@ impl World {
     /// Does something over each wire, which has a number.
     fn over_each(&self, mut does: impl FnMut(u64, &Wire<'_>)) {
         let Self { installation, server, websocket: [plain, tls], trust: [trust, browsers] } = self;
-        let wss = || Connection::open_tls(*tls, browsers).unwrap().upgrade(upgrade_to(*tls)).unwrap();
-        let opens: [&dyn Fn() -> Connection; 4] = [
+        let browser = || Connection::open_tls(*tls, browsers).unwrap();
+        let opens: [&dyn Fn() -> Connection; WIRES as usize] = [
             &|| installation.connect(),
             &|| Connection::open_tls(server.tls_address(), trust).unwrap(),
             &|| Connection::open_websocket(*plain).unwrap(),
-            &wss,
+            &|| browser().upgrade(upgrade_to(*tls)).unwrap(),
+            &|| Connection::open_polling(*plain).unwrap(),
+            &|| browser().poll_with(browser(), *tls),
         ];
         for (number, open) in (0..).zip(opens) {
             does(number, &Wire { installation, open });
@@ -61,12 +66,16 @@ fn people_converse_over_any_two_wires_on_one_core_and_across_cores() {
     for cores in [1, 2] {
         let world = World::new(cores);
         world.over_each(|at, one| {
-            world.over_each(|to, other| one.converses_with(other, users_of_two_cores_from(1 + 1_000 * (4 * at + to))));
+            world.over_each(|to, other| {
+                one.converses_with(other, users_of_two_cores_from(1 + 1_000 * (WIRES * at + to)))
+            });
         });
         assert!(cores == 1 || world.server.counted("moved_in_total") > 0);
-        // Of the four ways of each side two are within TLS and two by WebSocket, each with four devices of both.
-        let counted = ["tls_handshakes_total", "websocket_upgrades_total", "websocket_refused_total"];
-        assert_eq!(counted.map(|name| world.server.counted(name)), [64, 64, 0]);
+        // Of the six ways of each side two are by WebSocket and two by long polling, and half of them within TLS, that of long polling by two
+        // connections, each with four devices of both.
+        let each = 2 * 4 * WIRES;
+        let counted = ["tls_handshakes_total", "websocket_upgrades_total", "polls_total", "websocket_refused_total"];
+        assert_eq!(counted.map(|name| world.server.counted(name)), [4 * each, 2 * each, 2 * each, 0]);
         world.server.stop();
     }
 }

@@ -1,5 +1,5 @@
 //! Upgrade: the HTTP request with which a WebSocket connection begins, and its answer. PURE: bytes and what is asked of origins in, one
-//! [`Step`] out.
+//! [`Step`] out. Whoever asks for something else than WebSocket is not judged here.
 //!
 //! Every request is answered as soon as its head is whole or cannot become one: browsers hold back all their other attempts at the same
 //! address until then. Looks at nothing but the head; who comes is asked by the hello, within the connection. Holds at most a head that
@@ -39,6 +39,8 @@ pub enum Step {
     More,
     /// From now on the connection speaks WebSocket, behind this answer.
     Upgraded(Vec<u8>),
+    /// The request is for something else than WebSocket: all that has come of it.
+    Elsewhere(Vec<u8>),
     /// The connection gets this answer, and is closed.
     Refused(Vec<u8>, Refusal),
 }
@@ -58,9 +60,6 @@ pub enum Refusal {
     /// Another method.
     #[error("the method must be GET")]
     Method,
-    /// Another path.
-    #[error("nothing is here; WebSocket is at {WEBSOCKET_PATH}")]
-    Path,
     /// The address has a query, where a token would be for every log to see.
     #[error("the address must not have a query: the token belongs into the hello, and nowhere else")]
     Query,
@@ -100,7 +99,6 @@ impl Refusal {
             | Self::Protocol
             | Self::TooSoon => BAD_REQUEST,
             Self::Origin => "403 Forbidden",
-            Self::Path => "404 Not Found",
             Self::Method => "405 Method Not Allowed",
             Self::NoUpgrade | Self::Version => "426 Upgrade Required",
             Self::TooLong => "431 Request Header Fields Too Large",
@@ -155,7 +153,8 @@ impl Upgrade {
                 }
                 return Step::More;
             }
-            Ok(Some(answer)) => Step::Upgraded(answer),
+            Ok(Some(Asked::WebSocket(answer))) => Step::Upgraded(answer),
+            Ok(Some(Asked::Other)) => Step::Elsewhere(stream.to_vec()),
             Err(refusal) => {
                 let mut answer = answer(refusal.status(), refusal.headers(), &refusal.to_string());
                 // The answer to this method is the head alone.
@@ -203,8 +202,16 @@ fn answer(status: &str, headers: &str, said: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// The answer to a good request, once that is whole.
-fn judge(stream: &[u8], looked_at: usize, pages: Pages<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+/// What a good request is for.
+enum Asked {
+    /// WebSocket, with this answer.
+    WebSocket(Vec<u8>),
+    /// Something else.
+    Other,
+}
+
+/// What a request is for, once its head is whole.
+fn judge(stream: &[u8], looked_at: usize, pages: Pages<'_>) -> Result<Option<Asked>, Refusal> {
     // A method is letters and a space behind them. What cannot become a request is not waited for.
     let behind_method = stream.iter().find(|byte| !byte.is_ascii_uppercase());
     match stream {
@@ -238,7 +245,13 @@ fn judge(stream: &[u8], looked_at: usize, pages: Pages<'_>) -> Result<Option<Vec
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooLong),
         Err(error) => return Err(Refusal::Malformed(words(error))),
     }
-    let key = key_of(&request, pages)?;
+    let (path, host) = target(request.path.unwrap_or_default());
+    match path.split_once('?') {
+        None if path == WEBSOCKET_PATH => {}
+        Some((WEBSOCKET_PATH, _)) => return Err(Refusal::Query),
+        _ => return Ok(Some(Asked::Other)),
+    }
+    let key = key_of(&request, host, pages)?;
     if !rest.is_empty() {
         return Err(Refusal::TooSoon);
     }
@@ -248,20 +261,18 @@ fn judge(stream: &[u8], looked_at: usize, pages: Pages<'_>) -> Result<Option<Vec
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\
          Sec-WebSocket-Protocol: {WEBSOCKET_PROTOCOL}\r\n\r\n"
     );
-    Ok(Some(answer.into_bytes()))
+    Ok(Some(Asked::WebSocket(answer.into_bytes())))
 }
 
-/// The key of a request that is good.
-fn key_of<'h>(request: &httparse::Request<'_, 'h>, pages: Pages<'_>) -> Result<&'h [u8], Refusal> {
+/// The key of a request for WebSocket that is good. `host_of_target`: see [`target`].
+fn key_of<'h>(
+    request: &httparse::Request<'_, 'h>,
+    host_of_target: Option<&str>,
+    pages: Pages<'_>,
+) -> Result<&'h [u8], Refusal> {
     let headers = &*request.headers;
     if request.method != Some("GET") {
         return Err(Refusal::Method);
-    }
-    let (path, host_of_target) = target(request.path.unwrap_or_default());
-    match path.split_once('?') {
-        None if path == WEBSOCKET_PATH => {}
-        Some((WEBSOCKET_PATH, _)) => return Err(Refusal::Query),
-        _ => return Err(Refusal::Path),
     }
     if request.version != Some(1) {
         return Err(Refusal::Malformed("its version is not 1.1"));
@@ -302,7 +313,9 @@ fn target(target: &str) -> (&str, Option<&str>) {
 }
 
 impl Pages<'_> {
-    fn may_connect(&self, origin: &[u8], host: &[u8]) -> bool {
+    /// Whether a page of this origin may connect to the host that its request is for.
+    #[must_use]
+    pub fn may_connect(&self, origin: &[u8], host: &[u8]) -> bool {
         match (std::str::from_utf8(origin), std::str::from_utf8(host)) {
             (Ok(origin), _) if !self.origins.is_empty() => {
                 self.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))

@@ -176,7 +176,7 @@ impl World {
             moves_per_s: 1_000,
         };
         let (counters, revocations) = (Arc::new(Counters::new(1)), Revocations::default());
-        let capacity = Capacity::new(100, 1, 2_000).unwrap();
+        let capacity = Capacity::new(2_000, 1, 4_000).unwrap();
         let common = Common::new(topology, counters, revocations, origins, capacity, HANDSHAKE_TIMEOUT_MS);
         let common = match place {
             Some(identity) => common.in_cluster(identity),

@@ -1,11 +1,13 @@
 //! Links: the sockets between nodes. Tasks of a core's own runtime, away from the ring of its clients: a link is one socket that carries
 //! much, and needs none of what a ring does for many. Beside the links there are the tunnels of single clients: at the end where the
-//! client is they are such sockets too, and at the other end the ring takes them over, once the nodes have greeted.
+//! client is they are such sockets too, and at the other end the ring takes them over, once the nodes have greeted. A tunnel to `pages` is no
+//! socket but memory of this process.
 //!
 //! What has happened waits here until the core's next turn takes it ([`Sockets::take`]). A link is read again when what it said last has
 //! been taken, so a core that is behind is waited for by the other node's kernel.
 
 mod crypt;
+mod pages;
 mod tunnels;
 mod wires;
 
@@ -22,6 +24,7 @@ use std::{
 use rim::tls::{ServerTls, Tls};
 use rustls::{ClientConfig, ServerConfig, client::UnbufferedClientConnection, pki_types::ServerName};
 use tokio::{
+    io::AsyncWrite,
     net::{TcpListener, TcpStream},
     sync::{Notify, Semaphore},
     time::timeout,
@@ -31,8 +34,9 @@ pub(super) use self::tunnels::Visitor;
 use self::{
     crypt::{Crypt, hear, shake_hands},
     tunnels::Call,
-    wires::{Socket, Wires, read, write},
+    wires::{Socket, Source, Wires, read, write},
 };
+use super::pages::Polled;
 use crate::{
     core::LinkId,
     files::certificate::MeshTls,
@@ -67,6 +71,8 @@ pub(super) enum Event {
     Came(Visitor),
     /// The other node has been told that the client is taken in.
     Admitted(Visitor),
+    /// A session of long polling begins.
+    Polled(Polled),
 }
 
 impl Event {
@@ -84,12 +90,13 @@ impl Event {
             | Self::Tunnelled(_)
             | Self::NotTunnelled(..)
             | Self::Came(_)
-            | Self::Admitted(_) => false,
+            | Self::Admitted(_)
+            | Self::Polled(_) => false,
         }
     }
 }
 
-/// A socket to another node.
+/// What carries bytes to and from another node, or `pages`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Line {
     /// A link.
@@ -309,7 +316,8 @@ impl Sockets {
                 | Event::Began(..)
                 | Event::Tunnelled(_)
                 | Event::Came(_)
-                | Event::Admitted(_) => true,
+                | Event::Admitted(_)
+                | Event::Polled(_) => true,
             };
             if is_heard {
                 return Some(event);
@@ -350,15 +358,26 @@ impl Sockets {
                 (Line::Link(id), Event::Began(id, dialled, crypt.certificate()))
             }
         };
+        let (from, to) = stream.into_split();
+        self.carry(line, crypt, first, (from, to));
+        Some(event)
+    }
+
+    /// Has the bytes of a line read and written from now on.
+    fn carry(
+        &mut self,
+        line: Line,
+        crypt: Crypt,
+        first: Vec<u8>,
+        (from, to): (impl Source + 'static, impl AsyncWrite + Unpin + 'static),
+    ) {
         // A core takes what a link has said in its next turns, however long that is.
         let patience_ms = if let Line::Tunnel(_) = line { TUNNEL_DEAF_MS } else { u64::MAX };
         let waits = (line, Duration::from_millis(patience_ms));
-        let (from, to) = stream.into_split();
         let wires = Rc::new(Wires { crypt: RefCell::new(crypt), ..Wires::default() });
         let reader = tokio_uring::spawn(read(waits, from, first, Rc::clone(&wires), Rc::clone(&self.happened)));
         let writer = tokio_uring::spawn(write(line, to, Rc::clone(&wires), Rc::clone(&self.happened)));
         self.sockets.insert(line, Socket { wires, reader, writer });
-        Some(event)
     }
 }
 

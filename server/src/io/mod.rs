@@ -10,6 +10,7 @@ mod links;
 pub mod listeners;
 pub mod mailbox;
 pub mod node;
+mod pages;
 pub mod query;
 mod reactor;
 pub mod recovery;

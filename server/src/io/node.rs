@@ -32,6 +32,7 @@ use super::{
     commit::Commit,
     listeners::{Listener, listen},
     mailbox::Mailbox,
+    pages::Pages,
     query::Readers,
     reactor::{Parts, Reactor, Reads},
     recovery::Recovery,
@@ -310,6 +311,12 @@ impl Node {
             Some(identity) => common.in_cluster(identity),
             None => common,
         };
+        let has_pages = listeners.iter().any(|listener| listener.transport.is_websocket());
+        let pages = has_pages.then(|| Pages::start(config.cores, config.websocket_origins.clone())).transpose()?;
+        let pages = pages.map(|(pages, thread)| {
+            helpers.push(thread);
+            pages
+        });
         let shared = Arc::new(Shared {
             common: Arc::new(common),
             mesh_listener,
@@ -321,6 +328,7 @@ impl Node {
             luggage: Mutex::default(),
             listeners,
             websocket_origins: config.websocket_origins.clone(),
+            pages,
             rings: (0..config.cores).map(|_| AtomicI32::new(-1)).collect(),
             stopping: AtomicBool::new(false),
             lost: OnceLock::new(),

@@ -157,6 +157,9 @@ impl Reactor {
         if let Some(listener) = &shared.mesh_listener {
             self.rim.links.listen(listener.try_clone()?)?;
         }
+        if let Some(pages) = &shared.pages {
+            self.rim.links.take_in(pages.polled(self.core.id()));
+        }
         let mut busy_turns = 0;
         while !self.is_over() {
             let begun = Instant::now();
@@ -332,6 +335,7 @@ impl Reactor {
                 Some(Event::Bytes(Line::Link(link), bytes)) => self.core.link_bytes(now, link, &bytes),
                 Some(Event::Sent(Line::Link(link), bytes)) => self.core.link_sent(link, bytes),
                 Some(Event::Ended(Line::Link(link), why)) => self.core.link_ended(now, link, &why),
+                Some(Event::Polled(polled)) => self.on_polled(polled),
                 Some(Event::Tunnelled(conn)) => self.on_tunnel_opened(conn),
                 Some(Event::NotTunnelled(conn, why)) => self.core.tunnel_failed(now, conn, &why),
                 Some(Event::Bytes(Line::Tunnel(conn), bytes)) => self.rim.connections.queue(conn, &bytes),

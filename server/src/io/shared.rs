@@ -17,7 +17,7 @@ use proto_spec::{TimestampMs, UserId};
 use tokio::sync::Notify;
 use tracing::error;
 
-use super::{listeners::Listener, mailbox::Mailbox, socket::Stream, steward::ToSteward};
+use super::{listeners::Listener, mailbox::Mailbox, pages::Pages, socket::Stream, steward::ToSteward};
 use crate::{
     access::revocation::Change,
     cluster::steward::Wish,
@@ -43,6 +43,8 @@ pub(super) struct Shared {
     pub(super) listeners: Vec<Listener>,
     /// Pages of which origins may connect by WebSocket; none: those of the host that they connect to.
     pub(super) websocket_origins: Vec<String>,
+    /// Who answers requests of HTTP that are for no WebSocket, if any may come.
+    pub(super) pages: Option<Pages>,
     /// Where other nodes connect, if there are any.
     pub(super) mesh_listener: Option<TcpListener>,
     /// What they prove to each other who they are with.
@@ -85,6 +87,7 @@ impl Shared {
 
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+        self.pages.iter().for_each(Pages::stop);
         for mailbox in &*self.mailboxes {
             mailbox.doorbell().ring();
         }

@@ -4,7 +4,7 @@
 //! life is in flight, so a completion always finds the connection that it belongs to. An idle connection owns no buffer.
 //!
 //! Stages: greeting -> serving -> flushing -> lingering -> ending -> (slot free); with WebSocket flushing -> awaiting -> flushing again; greeting -> leaving -> ending when the
-//! home is another core; greeting -> tunnelled, and on as from serving, when another node serves the client through this one; any -> ending when the peer or the network ends it.
+//! home is another core; greeting -> tunnelled, and on as from serving, when another node serves the client through this one, or what it asks for is for `pages` to answer; any -> ending when the peer or the network ends it.
 //!
 //! Here: the table of connections, their way to serving, and what is received. How bytes travel
 //! is `stream`'s, bytes to clients are `output`'s, the way from flushing to the free slot is `ending`'s.
@@ -26,7 +26,7 @@ use crate::{
     shard::{ConnId, ReadState},
 };
 pub use output::Sent;
-pub use stream::{End, Heard, Stream};
+pub use stream::{End, Heard, NoUpgrade, Stream};
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub enum Stage {
     Leaving,
     /// The shard's.
     Serving,
-    /// Another node's, through a tunnel.
+    /// Another node's, or that of `pages`, through a tunnel.
     Tunnelled,
     /// Sends what is left and takes no more.
     Flushing,
@@ -114,7 +114,7 @@ pub enum Received {
     Hello,
     /// Bytes for the shard.
     Bytes,
-    /// Bytes for another node.
+    /// Bytes for the other end of a tunnel.
     Tunnelled,
     /// Bytes behind the end, among which may be the answer to it.
     Farewell,
@@ -280,7 +280,7 @@ impl Connections {
         }
     }
 
-    /// The hello was good, and another node serves the user through a tunnel: nothing more is read until that is open.
+    /// Somebody else than this core serves it, through a tunnel: nothing more is read until that is open.
     pub fn tunnel(&mut self, conn: ConnId) {
         if let Some(found) = self.get_mut(conn) {
             debug_assert!(found.stage == Stage::Greeting && !found.receiving, "hellos are received one by one");

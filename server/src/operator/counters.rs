@@ -108,8 +108,10 @@ counters! {
         handshakes: Gauge,
         /// Connections that speak TLS.
         tls_connections: Gauge,
-        /// Connections that speak WebSocket.
+        /// Connections that speak WebSocket, and sessions of long polling.
         websocket_connections: Gauge,
+        /// Connections whose requests of HTTP the pages' thread answers.
+        page_connections: Gauge,
         /// Connections accepted.
         accepted: Counter,
         /// Accepts that failed; tried again with the next tick.
@@ -140,6 +142,10 @@ counters! {
         websocket_refused: Counter,
         /// Connections that a fault in the frames of WebSocket has ended.
         websocket_failed: Counter,
+        /// Requests of HTTP that were refused because too many are answered already.
+        page_refused: Counter,
+        /// Sessions of long polling that have begun.
+        polls: Counter,
         /// Connections closed by the peer or the network.
         closed_by_peer: Counter,
         /// Connections closed after the client's bye.

@@ -7,9 +7,8 @@ use super::{
     *,
 };
 use crate::{
-    access::rate::Bucket,
-    core::tunnels::Tunnel,
-    limits::{RATE_BURST_S, TUNNELS_PER_S_MAX},
+    core::tunnels::Far,
+    limits::{PAGE_CONNECTIONS_MAX, RATE_BURST_S, TUNNELS_PER_S_MAX},
     mesh::{
         certificate::Certificate,
         wire::{self, Opening, Said, VERSIONS},
@@ -90,13 +89,9 @@ fn tunnels_end_with_the_link_and_with_the_node_and_are_no_more_than_there_are_fi
     let mut linked = Linked::new();
     let world = &mut linked.world;
     let most = world.core.common().capacity.tunnels_max;
-    let to = (1..=most).map(|slot| {
-        (
-            ConnId { slot: 1_000 + slot, generation: 1 },
-            Tunnel { node: NodeId(1), is_open: true, idle: Bucket::default() },
-        )
-    });
-    world.core.tunnels.to = to.collect();
+    for slot in 1_001..=1_000 + most {
+        world.core.tunnels.add(ConnId { slot, generation: 1 }, Far::Node(NodeId(1)));
+    }
     let above = comes(world, 0);
     assert_eq!((world.bye(above), world.rim.tunnels.len()), (Some(ErrorCode::Elsewhere), 0));
     world.core.stop(world.now);
@@ -123,7 +118,7 @@ fn pieces_without_content_through_a_tunnel_count_as_frames() {
         world.turn();
         assert_eq!(world.rim.ended_tunnels, [conn]);
         assert_eq!(world.bye(conn), (!is_open).then_some(ErrorCode::RateLimited));
-        assert!(world.core.tunnels.to.is_empty());
+        assert_eq!(world.core.tunnels.to_nodes(), 0);
     }
 }
 
@@ -202,4 +197,26 @@ fn who_comes_by_a_tunnel_counts_where_the_client_comes_from() {
     assert_eq!(world.bye(first), None);
     let second = is_sent(&mut world, here);
     assert_eq!(world.bye(second), Some(ErrorCode::TooManyConnections));
+}
+
+#[test]
+fn so_many_requests_of_http_are_answered_at_a_time_and_none_of_them_is_a_client_that_another_node_serves() {
+    let mut world = World::new(Limits::OFF);
+    let asks = |world: &mut World| {
+        let conn = world.accept(PEER);
+        (conn, world.core.page(world.now, conn))
+    };
+    let mut taken: Vec<_> = (0..PAGE_CONNECTIONS_MAX).map(|_| asks(&mut world)).collect();
+    assert!(taken.iter().all(|(_, client)| *client == Some(PEER)));
+    assert_eq!(asks(&mut world).1, None);
+    let (first, _) = taken.remove(0);
+    world.core.tunnel_ended(first);
+    assert_eq!(asks(&mut world).1, Some(PEER));
+    let counters = world.core.counters();
+    let counted = [&counters.page_connections, &counters.page_refused, &counters.tunnels].map(|counter| counter.get());
+    assert_eq!(counted, [PAGE_CONNECTIONS_MAX as u64, 1, 0]);
+    // What is under way is answered before the node has stopped.
+    world.core.stop(world.now);
+    world.turn();
+    assert_eq!(world.rim.ended_tunnels, []);
 }

@@ -1,4 +1,4 @@
-//! A socket to another node and its two tasks: one reads and waits until what it has read has been taken, one writes what waits.
+//! What carries the bytes of a line and its two tasks: one reads and waits until what it has read has been taken, one writes what waits.
 
 use std::{
     cell::{Cell, RefCell},
@@ -8,8 +8,8 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncWriteExt as _,
-    net::tcp::{OwnedReadHalf, OwnedWriteHalf},
+    io::{AsyncWrite, AsyncWriteExt as _},
+    net::tcp::OwnedReadHalf,
     sync::Notify,
     task::JoinHandle,
     time::timeout,
@@ -40,10 +40,16 @@ pub(super) struct Socket {
     pub(super) writer: JoinHandle<()>,
 }
 
+/// Where what the other end says comes from.
+pub(super) trait Source {
+    /// What comes next; nothing at the end. Memory for it is taken when it is there.
+    async fn next(&mut self) -> io::Result<Vec<u8>>;
+}
+
 /// Reads until the other node has closed it, or nobody has taken for so long what it has said last.
 pub(super) async fn read(
     (line, patience): (Line, Duration),
-    from: OwnedReadHalf,
+    mut from: impl Source,
     first: Vec<u8>,
     wires: Rc<Wires>,
     happened: Rc<Happened>,
@@ -59,7 +65,7 @@ pub(super) async fn read(
         if let Some(why) = end {
             break why;
         }
-        let bytes = match next(&from).await {
+        let bytes = match from.next().await {
             Ok(bytes) if bytes.is_empty() => break "the other node has closed it".to_owned(),
             Ok(bytes) => bytes,
             Err(error) => break error.to_string(),
@@ -69,7 +75,7 @@ pub(super) async fn read(
     happened.push(Event::Ended(line, why));
 }
 
-pub(super) async fn write(line: Line, mut to: OwnedWriteHalf, wires: Rc<Wires>, happened: Rc<Happened>) {
+pub(super) async fn write(line: Line, mut to: impl AsyncWrite + Unpin, wires: Rc<Wires>, happened: Rc<Happened>) {
     loop {
         let plain = std::mem::take(&mut *wires.out.borrow_mut());
         let length = plain.len();
@@ -97,15 +103,16 @@ pub(super) async fn write(line: Line, mut to: OwnedWriteHalf, wires: Rc<Wires>, 
     }
 }
 
-/// What comes next; nothing at the end. Memory for it is taken when it is there.
-async fn next(from: &OwnedReadHalf) -> io::Result<Vec<u8>> {
-    loop {
-        from.readable().await?;
-        let mut bytes = Vec::with_capacity(LINK_READ_BYTES);
-        match from.try_read_buf(&mut bytes) {
-            Ok(_) => return Ok(bytes),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+impl Source for OwnedReadHalf {
+    async fn next(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            self.readable().await?;
+            let mut bytes = Vec::with_capacity(LINK_READ_BYTES);
+            match self.try_read_buf(&mut bytes) {
+                Ok(_) => return Ok(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use rim::{ring::Filled, tls::ServerTls};
 use tracing::debug;
 
 use super::{
-    super::socket::{End, Heard, Stage, Stream},
+    super::socket::{End, Heard, NoUpgrade, Stage, Stream},
     Departure, Reactor,
 };
 use crate::{
@@ -65,12 +65,17 @@ impl Reactor {
     /// A piece of the request with which a WebSocket connection begins.
     fn on_request(&mut self, now: Now, (conn, transport): (ConnId, Transport), bytes: &[u8]) {
         let pages = Pages { origins: &self.rim.shared.websocket_origins, is_tls: transport.is_tls() };
-        if let Some(refusal) = self.rim.connections.request(conn, bytes, pages) {
-            self.core.not_upgraded(now, conn, &refusal);
-            self.obey(now);
-            self.rim.connections.close(now.monotonic_ms, conn, &mut self.rim.ring);
-        } else if self.rim.connections.stream(conn).is_some_and(|stream| !stream.awaits_request()) {
-            self.counters().websocket_upgrades.one();
+        match self.rim.connections.request(conn, bytes, pages) {
+            None if self.rim.connections.stream(conn).is_some_and(|stream| !stream.awaits_request()) => {
+                self.counters().websocket_upgrades.one();
+            }
+            None => {}
+            Some(NoUpgrade::Refused(refusal)) => {
+                self.core.not_upgraded(now, conn, &refusal);
+                self.obey(now);
+                self.rim.connections.close(now.monotonic_ms, conn, &mut self.rim.ring);
+            }
+            Some(NoUpgrade::Elsewhere(said)) => self.on_page(now, (conn, transport), said),
         }
     }
 

@@ -90,6 +90,7 @@ impl World {
                 transport: Transport::Plain,
             }],
             websocket_origins: Vec::new(),
+            pages: None,
             mesh_listener: None,
             mesh_tls: None,
             rings: (0..2).map(|_| AtomicI32::new(-1)).collect(),

@@ -9,9 +9,9 @@
 
 use rim::{ring::Ring, token::Token};
 
-use super::{Connections, Stage, conn_of};
+use super::{Connections, NoUpgrade, Stage, conn_of};
 use crate::{
-    access::upgrade::{Pages, Refusal},
+    access::upgrade::Pages,
     limits::{OUTPUT_BUFFER_KEPT_BYTES, OUTPUT_BUFFERS_KEPT},
     shard::ConnId,
 };
@@ -38,14 +38,15 @@ impl Connections {
 
     /// Bytes of the request of a connection that begins with one, in any cut. The answer leaves with the next [`Connections::flush`]; if
     /// the request is refused, the caller closes.
-    pub fn request(&mut self, conn: ConnId, bytes: &[u8], pages: Pages<'_>) -> Option<Refusal> {
+    pub fn request(&mut self, conn: ConnId, bytes: &[u8], pages: Pages<'_>) -> Option<NoUpgrade> {
         let found = self.get_mut(conn)?;
-        let refusal = found.stream.request(bytes, pages, &mut found.queued);
+        let why = found.stream.request(bytes, pages, &mut found.queued);
         if !found.queued.is_empty() && !found.dirty {
             found.dirty = true;
             self.dirty.push(conn);
         }
-        refusal
+        self.websocket -= usize::from(matches!(why, Some(NoUpgrade::Elsewhere(_))));
+        why
     }
 
     /// Output for a connection; leaves with the next [`Connections::flush`].

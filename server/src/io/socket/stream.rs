@@ -1,5 +1,5 @@
 //! Stream: what the protocol's bytes become on a connection's socket. Two layers lie over a socket, each of which may be missing: TLS,
-//! and above it WebSocket, of which the first bytes are a request of HTTP.
+//! and above it WebSocket, of which the first bytes are a request of HTTP. If that asks for something else, WebSocket is missing from then on.
 //!
 //! Output is gathered with the frames of WebSocket already in it, and is encrypted when it is flushed. The shard counts the protocol's
 //! bytes, whatever they become.
@@ -30,6 +30,8 @@ enum Web {
     Over,
     /// Its bytes come in frames.
     Open(WebSocket),
+    /// They come in requests of long polling, which have been taken apart: as they are, from this process.
+    Polled,
 }
 
 /// What an idle connection costs more by it: this, and nothing that grows. See [`WebSocket`].
@@ -44,6 +46,15 @@ pub enum End {
     Tls(TlsFault),
     /// Its frames cannot.
     WebSocket(WebSocketFault),
+}
+
+/// Why a request does not become a WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoUpgrade {
+    /// It is refused, and answered.
+    Refused(upgrade::Refusal),
+    /// It asks for something else: all that has come of it. From now on the stream has no WebSocket.
+    Elsewhere(Vec<u8>),
 }
 
 /// What received bytes have changed.
@@ -62,6 +73,12 @@ impl Stream {
     #[must_use]
     pub fn new(tls: Option<Box<ServerTls>>, speaks_websocket: bool) -> Self {
         Self { tls, web: speaks_websocket.then(|| Box::new(Web::Asking(Upgrade::new()))) }
+    }
+
+    /// Of a session of long polling: its socket is one of this process.
+    #[must_use]
+    pub fn polled() -> Self {
+        Self { tls: None, web: Some(Box::new(Web::Polled)) }
     }
 
     /// Whether the protocol's bytes travel as they are.
@@ -87,7 +104,7 @@ impl Stream {
         self.tls.is_some()
     }
 
-    /// Whether it is WebSocket.
+    /// Whether it is WebSocket, or what stands for it.
     #[must_use]
     pub const fn is_websocket(&self) -> bool {
         self.web.is_some()
@@ -133,7 +150,7 @@ impl Stream {
             }
         };
         match self.web.as_deref_mut() {
-            None | Some(Web::Asking(_)) => (bytes, heard),
+            None | Some(Web::Asking(_) | Web::Polled) => (bytes, heard),
             Some(Web::Over) => (&[], heard),
             Some(Web::Open(socket)) => {
                 let Unframed { data, closed, fault } = socket.receive(bytes);
@@ -149,7 +166,7 @@ impl Stream {
     }
 
     /// Takes bytes of the request of WebSocket, in any cut. Its answer, if there is one, is queued.
-    pub(super) fn request(&mut self, bytes: &[u8], pages: Pages<'_>, queued: &mut Vec<u8>) -> Option<upgrade::Refusal> {
+    pub(super) fn request(&mut self, bytes: &[u8], pages: Pages<'_>, queued: &mut Vec<u8>) -> Option<NoUpgrade> {
         let web = self.web.as_deref_mut()?;
         let Web::Asking(upgrade) = web else { return None };
         match upgrade.bytes(bytes, pages) {
@@ -162,7 +179,11 @@ impl Stream {
             Step::Refused(answer, refusal) => {
                 queued.extend_from_slice(&answer);
                 *web = Web::Over;
-                Some(refusal)
+                Some(NoUpgrade::Refused(refusal))
+            }
+            Step::Elsewhere(bytes) => {
+                self.web = None;
+                Some(NoUpgrade::Elsewhere(bytes))
             }
         }
     }
@@ -170,7 +191,7 @@ impl Stream {
     /// Queues bytes of the protocol.
     pub(super) fn put(&mut self, bytes: &[u8], queued: &mut Vec<u8>) {
         match self.web.as_deref_mut() {
-            None => queued.extend_from_slice(bytes),
+            None | Some(Web::Polled) => queued.extend_from_slice(bytes),
             Some(Web::Open(socket)) => socket.put(bytes, queued),
             Some(web @ Web::Asking(_)) => {
                 queued.extend_from_slice(&upgrade::instead_of(bytes));
@@ -215,7 +236,7 @@ impl Stream {
     pub(super) fn left(&mut self, taken: usize) -> usize {
         let taken = self.tls.as_mut().map_or(taken, |tls| tls.left(taken));
         match self.web.as_deref_mut() {
-            None => taken,
+            None | Some(Web::Polled) => taken,
             Some(Web::Open(socket)) => socket.left(taken),
             Some(Web::Asking(_) | Web::Over) => 0,
         }

@@ -1,0 +1,142 @@
+//! Request: what a method and an address ask for.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use proto_spec::FRAMES_PATH;
+use thiserror::Error;
+
+/// Digits of a session's id: 128 bits, six in each.
+const ID_DIGITS: usize = 22;
+
+/// The id of a session of long polling. Whoever has it speaks as its device, so it is as random as a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(pub [u8; 16]);
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A new session; the body is the beginning of the client's stream.
+    Open,
+    /// The body stands at this place of the client's stream.
+    Say(SessionId, u64),
+    /// The server's stream from this place on.
+    Hear(SessionId, u64),
+    /// Which requests a page of another origin may make.
+    Preflight,
+}
+
+/// Why nothing is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NoRequest {
+    /// Another path.
+    #[error("nothing is here; WebSocket is at /v1/ws and long polling at {FRAMES_PATH}")]
+    Path,
+    /// Another method.
+    #[error("the method must be GET or POST")]
+    Method,
+    /// The query is not `session` and `at`.
+    #[error("the address must end with ?session=ID&at=NUMBER, or with nothing for a new session")]
+    Query,
+}
+
+impl NoRequest {
+    /// As HTTP says it.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Path => 404,
+            Self::Method => 405,
+            Self::Query => 400,
+        }
+    }
+}
+
+impl SessionId {
+    /// As it stands in addresses.
+    #[must_use]
+    pub fn text(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut id = [0; 16];
+        let is_whole = text.len() == ID_DIGITS && URL_SAFE_NO_PAD.decode_slice(text, &mut id) == Ok(id.len());
+        is_whole.then_some(Self(id))
+    }
+}
+
+/// What a request asks for.
+///
+/// # Errors
+/// Nothing that is here.
+pub fn request(method: &str, path: &str, query: Option<&str>) -> Result<Request, NoRequest> {
+    if path != FRAMES_PATH {
+        return Err(NoRequest::Path);
+    }
+    match (method, query) {
+        ("POST", None | Some("")) => Ok(Request::Open),
+        ("POST", Some(query)) => place(query).map(|(session, at)| Request::Say(session, at)).ok_or(NoRequest::Query),
+        ("GET", query) => {
+            let place = place(query.unwrap_or_default());
+            place.map(|(session, at)| Request::Hear(session, at)).ok_or(NoRequest::Query)
+        }
+        ("OPTIONS", _) => Ok(Request::Preflight),
+        _ => Err(NoRequest::Method),
+    }
+}
+
+/// Session and place, each once, in any order. What else is there is passed over, as parameters that are added to defeat caches.
+fn place(query: &str) -> Option<(SessionId, u64)> {
+    let value = |name: &str| {
+        let mut values = query.split('&').filter_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+        values.next().filter(|_| values.next().is_none())
+    };
+    let at = value("at").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    Some((SessionId::parse(value("session")?)?, at.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: SessionId = SessionId([0xab; 16]);
+
+    #[test]
+    fn an_id_is_read_as_it_was_written() {
+        assert_eq!(SessionId::parse(&ID.text()), Some(ID));
+        assert_eq!(ID.text().len(), ID_DIGITS);
+    }
+
+    #[test]
+    fn requests_are_told_apart_by_method_and_address() {
+        let query = |at: &str| format!("session={}&at={at}", ID.text());
+        let ask = |method, query: &str| request(method, "/v1/frames", Some(query));
+        assert_eq!(request("POST", "/v1/frames", None), Ok(Request::Open));
+        assert_eq!(ask("POST", &query("7")), Ok(Request::Say(ID, 7)));
+        assert_eq!(ask("GET", &query("18446744073709551615")), Ok(Request::Hear(ID, u64::MAX)));
+        assert_eq!(ask("GET", &format!("_=1&at=0&session={}", ID.text())), Ok(Request::Hear(ID, 0)));
+        assert_eq!(ask("OPTIONS", &query("7")), Ok(Request::Preflight));
+        assert_eq!(request("GET", "/v1/frames/", None), Err(NoRequest::Path));
+        assert_eq!(ask("PUT", ""), Err(NoRequest::Method));
+    }
+
+    #[test]
+    fn an_address_that_is_not_whole_is_refused() {
+        let id = ID.text();
+        for query in [
+            String::new(),
+            format!("session={id}"),
+            "at=7".to_owned(),
+            format!("session={id}&at="),
+            format!("session={id}&at=-1"),
+            format!("session={id}&at=+1"),
+            format!("session={id}&at=18446744073709551616"),
+            format!("session={id}&at=7&at=8"),
+            format!("session={id}&session={id}&at=7"),
+            format!("session={}&at=7", &id[1..]),
+            format!("session={}=&at=7", &id[1..]),
+            format!("session={id}x&at=7"),
+        ] {
+            assert_eq!(request("GET", "/v1/frames", Some(&query)), Err(NoRequest::Query), "{query}");
+        }
+    }
+}
