@@ -6,13 +6,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead as _, BufReader, ErrorKind, Write as _},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
 };
 
-use proto_spec::{Entry, Event, Resume, Seq, ServerFrame};
+use proto_spec::{Entry, Event, FRAMES_PATH, Resume, Seq, ServerFrame};
 use tests::{device::Device, process::Installation, wait_until};
 
 /// The oldest Node that the client is for.
@@ -64,12 +65,9 @@ struct Page {
 }
 
 impl Page {
-    fn open(installation: &Installation, user: u64, device: u64) -> Self {
+    fn open(installation: &Installation, url: &str, user: u64, device: u64) -> Self {
         let mut command = Command::new("node");
-        command
-            .arg(folder().join("e2e/converse.js"))
-            .arg(installation.config.listen.to_string())
-            .arg(device.to_string());
+        command.arg(folder().join("e2e/converse.js")).arg(url).arg(device.to_string());
         command.env("RINGPOST_TOKEN", installation.token(user)).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -202,8 +200,13 @@ fn two_pages_and_a_device_hold_the_same_history_after_the_server_was_killed() {
     }
     let (alice, bob, carol) = (7, 8, 9);
     let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    // The address is this test's own, so nobody else takes the port meanwhile.
+    let browsers = TcpListener::bind((installation.config.listen.ip(), 0)).unwrap().local_addr().unwrap();
+    installation.config.websocket.listen = Some(browsers);
     let server = installation.start();
-    let mut pages = [alice, bob].map(|user| Page::open(&installation, user, 1));
+    let by_tcp = format!("tcp://{}", installation.config.listen);
+    let by_polling = format!("http://{browsers}{FRAMES_PATH}");
+    let mut pages = [(by_tcp, alice), (by_polling, bob)].map(|(url, user)| Page::open(&installation, &url, user, 1));
     let mut device = Device::new(carol, 1, installation.token(carol));
     device.connect(installation.config.listen, Resume::After(Seq::ZERO));
 

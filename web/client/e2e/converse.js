@@ -1,7 +1,7 @@
-// A device that a test in another language plays: it connects to a real server over TCP and does what its standard input says, one line
-// each. What happens is told on standard output, one line each.
+// A device that a test in another language plays: it connects to a real server and does what its standard input says, one line each. What
+// happens is told on standard output, one line each.
 //
-//   node converse.js HOST:PORT DEVICE        with the token in RINGPOST_TOKEN
+//   node converse.js URL DEVICE        with the token in RINGPOST_TOKEN; tcp://HOST:PORT, or http://HOST:PORT/v1/frames for long polling
 //
 //   say USER TEXT      a message to a user                        -> accepted SEQ, once it is
 //   say-group ID TEXT  a message to a group                       -> accepted SEQ
@@ -16,11 +16,11 @@
 
 import { createInterface } from 'node:readline';
 
-import { codec, connect } from '../src/index.js';
+import { codec, connect, polling } from '../src/index.js';
 import { MemoryStore } from '../src/store/memory.js';
 import { tcp } from '../src/transport/tcp.js';
 
-const [address, device] = process.argv.slice(2);
+const [url, device] = process.argv.slice(2);
 const store = new MemoryStore();
 const tell = (line) => process.stdout.write(`${line}\n`);
 const hexOf = (bytes) => Buffer.from(bytes).toString('hex');
@@ -41,7 +41,7 @@ function storeOfRun(run) {
 /** A transport whose connections break when the process is killed. */
 let breakLinks = [];
 function breakable(url, handlers) {
-    const link = tcp(url, handlers);
+    const link = (url.startsWith('tcp:') ? tcp : polling)(url, handlers);
     breakLinks.push(() => link.close());
     return link;
 }
@@ -52,7 +52,7 @@ async function start() {
     // Of the old one nothing is left but its timers: it has no link, and its store takes nothing more.
     client?.close();
     const options = { store: storeOfRun(run), device: BigInt(device), transport: breakable };
-    client = await connect(`tcp://${address}`, () => process.env.RINGPOST_TOKEN, options);
+    client = await connect(url, () => process.env.RINGPOST_TOKEN, options);
     const ifAlive = (does) => (event) => run === runs && does(event.detail);
     client.addEventListener('welcome', ifAlive(() => tell('connected')));
     client.addEventListener('disconnected', ifAlive(({ reason }) => tell(`lost ${reason.words}`)));

@@ -12,7 +12,7 @@ import { EVENTS_WAITING_MAX } from './limits.js';
 import { Session } from './session.js';
 import { nextMessageId, randomId } from './store/device.js';
 import { MemoryStore } from './store/memory.js';
-import { websocket } from './transport/websocket.js';
+import { withFallback } from './transport/fallback.js';
 
 /** Something that a client tells: `type` is that of the session's event, `detail` has its fields. */
 export class RingpostEvent extends Event {
@@ -43,11 +43,11 @@ export function checkProvider(token) {
  *
  * `token`: a function that gives a token, or a promise of one; it is called again when the server wants a newer one.
  * `options.store`: a MemoryStore by default. `options.device`: a bigint; by default one that the store has made at random.
- * `options.transport`: `websocket` by default. `options.skip_above`: as in SPEC 8.8. `options.follows_redirects`: true by default.
+ * `options.transport`: WebSocket by default, and long polling where that does not get through. `options.skip_above`: as in SPEC 8.8. `options.follows_redirects`: true by default.
  */
 export async function connect(url, token, options = {}) {
     checkProvider(token);
-    const { store = new MemoryStore(), transport = websocket, device, ...more } = options;
+    const { store = new MemoryStore(), transport = withFallback(), device, ...more } = options;
     const [kept, firstToken] = await Promise.all([store.load(), token()]);
     return new Client({ url, token, store, transport, kept, firstToken, device: device ?? kept.device, more });
 }

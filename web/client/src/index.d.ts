@@ -570,6 +570,9 @@ export declare function isMessage(content: Content): boolean;
 export declare function randomId(): Id;
 export declare const SUBPROTOCOL: 'ringpost.v1';
 export declare const websocket: Transport;
+export declare const polling: Transport;
+/** WebSocket, and long polling where that does not get through: the transport of a client that names none. */
+export declare function withFallback(of?: { first?: Transport; second?: Transport }): Transport;
 
 export declare namespace codec {
     type Direction = 'client' | 'server';

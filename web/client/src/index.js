@@ -9,6 +9,8 @@ export { Conversations } from './conversations.js';
 export { Group, Groups } from './groups.js';
 export { MemoryStore } from './store/memory.js';
 export { randomId } from './store/device.js';
+export { withFallback } from './transport/fallback.js';
+export { polling } from './transport/polling.js';
 export { SUBPROTOCOL, websocket } from './transport/websocket.js';
 export { IndexedDbStore, openIndexedDbStore } from './store/indexeddb.js';
 export { followPage } from './page.js';

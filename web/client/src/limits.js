@@ -118,3 +118,23 @@ export const EVENTS_WAITING_MAX = 8_000;
 
 /** Pushed entries of a group that are kept behind a gap until it is filled: what comes while a page is on its way. */
 export const GROUP_AHEAD_MAX = 64;
+
+/** SPEC 1.5: longest body of a request. */
+export const POLL_BODY_BYTES_MAX = 65536;
+
+/** Times that a request of long polling is made while the network fails, before the connection is given up: some four seconds in all. */
+export const POLL_TRIES_MAX = 4;
+
+/** Upper end of the first random delay before such a request is made again, which doubles; and how long an answer without bytes has to take. */
+export const POLL_AGAIN_AFTER_MS = 500;
+
+/** WebSockets in a row on which nothing was heard, before long polling is tried: one may have been bad luck. */
+export const SILENT_MAX = 2;
+
+/** A WebSocket that is given up sooner, without a word, says nothing of the network: half of the time for opening it. */
+export const SILENT_AFTER_MS = 5_000;
+
+/** While polling works, a WebSocket is tried again after this; it doubles with each that does not open. */
+export const WEBSOCKET_AGAIN_AFTER_MS = 300_000;
+
+export const WEBSOCKET_AGAIN_MAX_MS = 3_600_000;
