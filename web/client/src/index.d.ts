@@ -436,9 +436,9 @@ export declare class Tabs extends Teller {
     send(to: Conversation, content: Content): Promise<string>;
     request(name: string, fields: object): Promise<unknown>;
     cancel(id: string): Promise<boolean>;
-    watch(users: Id[]): Promise<void>;
+    watch(users: Id[]): void;
     typing(conversation: Conversation): Promise<void>;
-    setStatus(status: 'here' | 'away'): Promise<void>;
+    setStatus(status: 'here' | 'away'): void;
     reconnectNow(): Promise<void>;
     probe(): Promise<void>;
     entries(from?: Count, limit?: number): Promise<Entry[]>;
