@@ -10,6 +10,6 @@ export { Group, Groups } from './groups.js';
 export { MemoryStore } from './store/memory.js';
 export { randomId } from './store/device.js';
 export { SUBPROTOCOL, websocket } from './transport/websocket.js';
-export { IndexedDbStore, openIndexedDbStore } from './store/indexeddb.js';
+export { IndexedDbStore, deleteIndexedDbStore, openIndexedDbStore } from './store/indexeddb.js';
 export { followPage } from './page.js';
 export { Tabs } from './tabs.js';

@@ -18,7 +18,8 @@ const LEASE = 'lease';
 /** What a leader tells its followers, as it is. */
 const TOLD = [
     'welcome', 'disconnected', 'ended', 'entry', 'accepted', 'refused', 'cancelled', 'returned', 'committed', 'log_replaced', 'skipped', 'epoch',
-    'group_entry', 'presence', 'typing', 'typing_ended', 'server_error', 'token_refused', 'token_failed',
+    'group_entry', 'presence', 'typing', 'typing_ended', 'server_error', 'token_expiring', 'token_wanted', 'token_refused', 'token_failed',
+    'token_refreshed',
 ];
 
 /** What a follower may have its leader do. */
@@ -68,8 +69,16 @@ export class Tabs extends EventTarget {
         this.#begin();
     }
 
+    /** The types of all events. */
+    static EVENTS = TOLD;
+
     get isLeading() {
         return this.#leading !== undefined;
+    }
+
+    /** Whether somebody looks at any tab, as far as the one that leads knows. */
+    get isLookedAt() {
+        return [...(this.#leading?.wishes.values() ?? [])].some(({ status }) => status === 'here');
     }
 
     /** Who the user is; undefined before the first welcome that this tab heard of. */
@@ -266,7 +275,7 @@ export class Tabs extends EventTarget {
         }
         // An error does not travel as what it is.
         const told = detail.why instanceof Error ? { ...detail, why: { code: detail.why.code, message: detail.why.message } } : detail;
-        if (['welcome', 'disconnected', 'ended'].includes(type)) this.#leading.state = { type, detail: told };
+        if (['welcome', 'disconnected', 'token_wanted', 'ended'].includes(type)) this.#leading.state = { type, detail: told };
         if (type === 'presence') this.#leading.presence.set(told.user, told);
         this.#channel.postMessage({ type, detail: told });
         return this.#tell(type, told);
