@@ -354,6 +354,8 @@ export declare class IndexedDbStore implements SharedStore {
     update: SharedStore['update'];
 }
 
+/** Deletes what a store of this name holds, for good. */
+export declare function deleteIndexedDbStore(name: string, options?: { factory?: IDBFactory }): Promise<void>;
 export declare function openIndexedDbStore(name: string, options?: { factory?: IDBFactory }): Promise<IndexedDbStore>;
 
 export interface Options {
@@ -431,14 +433,16 @@ export interface TabsOptions extends Omit<Options, 'store'> {
 
 export declare class Tabs extends Teller {
     constructor(url: string, token: Token, options: TabsOptions);
+    static readonly EVENTS: readonly (keyof Told)[];
     readonly isLeading: boolean;
+    readonly isLookedAt: boolean;
     readonly user: Id | undefined;
     send(to: Conversation, content: Content): Promise<string>;
     request(name: string, fields: object): Promise<unknown>;
     cancel(id: string): Promise<boolean>;
-    watch(users: Id[]): Promise<void>;
+    watch(users: Id[]): void;
     typing(conversation: Conversation): Promise<void>;
-    setStatus(status: 'here' | 'away'): Promise<void>;
+    setStatus(status: 'here' | 'away'): void;
     reconnectNow(): Promise<void>;
     probe(): Promise<void>;
     entries(from?: Count, limit?: number): Promise<Entry[]>;

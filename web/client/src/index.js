@@ -12,6 +12,6 @@ export { randomId } from './store/device.js';
 export { withFallback } from './transport/fallback.js';
 export { polling } from './transport/polling.js';
 export { SUBPROTOCOL, websocket } from './transport/websocket.js';
-export { IndexedDbStore, openIndexedDbStore } from './store/indexeddb.js';
+export { IndexedDbStore, deleteIndexedDbStore, openIndexedDbStore } from './store/indexeddb.js';
 export { followPage } from './page.js';
 export { Tabs } from './tabs.js';

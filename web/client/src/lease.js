@@ -1,8 +1,9 @@
 // Which of several tabs leads: has the connection and writes what the session says. The others follow.
 //
 // Web Locks alone do not say it: a frozen tab keeps its lock, and leads nobody. So the leader also has a lease in the store, with a time
-// until when, which it renews; a tab whose lease is over has lost it, whatever lock it has. Who wants to lead waits for the lock, or takes
-// it from a leader whose lease is over. And the leader looks at its lease before each commit, in the same transaction: a tab that was
+// until when, which it renews; a tab whose lease is over has lost it, whatever lock it has. So has one that has ended without giving it
+// back, as a page does that is loaded anew: each tab has a lock of its own as long as it lives. Who wants to lead waits for the lock, or
+// takes it from a leader whose lease is free. And the leader looks at its lease before each commit, in the same transaction: a tab that was
 // frozen, and goes on as if nothing was, writes nothing.
 //
 // Pure: times come in, and what stands in the store. The store makes each of these in one transaction.
@@ -13,10 +14,13 @@ export const LEASE_MS = 90_000;
 /** A leader renews when so much is over. */
 export const RENEW_AFTER_MS = 20_000;
 
-/** The lease that a tab holds after it asked for it at this time: its own, if it is free or over or was its own; else what it was. */
-export function claimed(lease, tab, now) {
-    const isFree = lease === undefined || lease.tab === tab || lease.until <= now;
-    return isFree ? { tab, until: now + LEASE_MS, term: lease?.tab === tab ? lease.term : (lease?.term ?? 0) + 1 } : lease;
+/** Whether nobody leads by this lease: there is none, it is over, or its tab is not among the `living`. */
+export const isFree = (lease, living, now) => lease === undefined || lease.until <= now || !living.has(lease.tab);
+
+/** The lease that a tab holds after it asked for it at this time: its own, if it is free or was its own; else what it was. */
+export function claimed(lease, tab, living, now) {
+    if (lease?.tab !== tab && !isFree(lease, living, now)) return lease;
+    return { tab, until: now + LEASE_MS, term: lease?.tab === tab ? lease.term : (lease?.term ?? 0) + 1 };
 }
 
 /** The lease that is left when a tab gives its own back. */

@@ -2,11 +2,15 @@
 // leads). Each tab has the same face, and hears the same events.
 //
 // A message of a follower goes into the store first, as an own one would, and the leader is told to look: so it is there once, whoever leads
-// by then. Requests go to the leader, and again to the next one if it has gone: to ask twice does no harm.
+// by then. Requests go to the leader, and again to the next one if it has gone: to ask twice does no harm. What a tab wishes, whom it watches
+// and whether somebody looks at it, it says to each new leader, which does what all of them wish together.
+//
+// A page that is put away may run no more after its last event: what must be done then, `suspend` does before it waits for anything.
 
 import { RingpostEvent, checkProvider, connect } from './client.js';
-import { LEASE_MS, RENEW_AFTER_MS, claimed, leads, released } from './lease.js';
-import { TEXT_BYTES_MAX } from './limits.js';
+import { LEASE_MS, RENEW_AFTER_MS, claimed, isFree, leads, released } from './lease.js';
+import { TEXT_BYTES_MAX, WATCHED_MAX } from './limits.js';
+import { placeOf } from './codec/entries.js';
 import { checkMessage } from './session/capabilities.js';
 import { nextMessageId } from './store/device.js';
 
@@ -14,11 +18,12 @@ const LEASE = 'lease';
 /** What a leader tells its followers, as it is. */
 const TOLD = [
     'welcome', 'disconnected', 'ended', 'entry', 'accepted', 'refused', 'cancelled', 'returned', 'committed', 'log_replaced', 'skipped', 'epoch',
-    'group_entry', 'presence', 'typing', 'typing_ended', 'server_error', 'token_refused', 'token_failed',
+    'group_entry', 'presence', 'typing', 'typing_ended', 'server_error', 'token_expiring', 'token_wanted', 'token_refused', 'token_failed',
+    'token_refreshed',
 ];
 
 /** What a follower may have its leader do. */
-const CALLS = ['request', 'cancel', 'watch', 'typing', 'setStatus', 'reconnectNow', 'probe'];
+const CALLS = ['request', 'cancel', 'typing', 'reconnectNow', 'probe'];
 
 export class Tabs extends EventTarget {
     #url;
@@ -30,16 +35,23 @@ export class Tabs extends EventTarget {
     #locks;
     #channel;
     #clock;
-    /** { client, term } while this tab leads. */
+    /** { client, term, state, presence, wishes } while this tab leads: what it told last of the connection and of whom, and what tabs wish. */
     #leading;
-    #isStanding = false;
+    /** { letGo } while this tab wants to lead, or does: another object each time that it asks for the lock. */
+    #candidate;
+    /** Lets go of the lock that says that this tab lives. */
+    #rest;
     #isClosed = false;
-    #letGo;
     #timer;
     #lastId = '';
     #calls = new Map();
     #lastCall = 0;
     #user;
+    #wishes = { status: undefined, watched: [] };
+    /** Up to where this tab has heard the log; undefined until the store was asked. */
+    #heard;
+    /** What comes while the store is asked for what this tab has missed. */
+    #held;
 
     /** As `connect`, with a store that all tabs share and a `name` for it. `locks`, `Channel` and `clock` are for tests. */
     constructor(url, token, { name, store, locks = navigator.locks, Channel = BroadcastChannel, clock = Date.now, ...options }) {
@@ -54,11 +66,19 @@ export class Tabs extends EventTarget {
         this.#clock = clock;
         this.#channel = new Channel(this.#name);
         this.#channel.onmessage = ({ data }) => this.#hear(data);
-        this.#stand();
+        this.#begin();
     }
+
+    /** The types of all events. */
+    static EVENTS = TOLD;
 
     get isLeading() {
         return this.#leading !== undefined;
+    }
+
+    /** Whether somebody looks at any tab, as far as the one that leads knows. */
+    get isLookedAt() {
+        return [...(this.#leading?.wishes.values() ?? [])].some(({ status }) => status === 'here');
     }
 
     /** Who the user is; undefined before the first welcome that this tab heard of. */
@@ -85,16 +105,8 @@ export class Tabs extends EventTarget {
         return this.#call('cancel', [id]);
     }
 
-    watch(users) {
-        return this.#call('watch', [users]);
-    }
-
     typing(conversation) {
         return this.#call('typing', [conversation]);
-    }
-
-    setStatus(status) {
-        return this.#call('setStatus', [status]);
     }
 
     reconnectNow() {
@@ -105,42 +117,66 @@ export class Tabs extends EventTarget {
         return this.#call('probe', []);
     }
 
+    /** Whom this tab shows. */
+    watch(users) {
+        this.#wish({ watched: users });
+    }
+
+    /** 'here' if somebody looks at this tab, else 'away'. */
+    setStatus(status) {
+        this.#wish({ status });
+    }
+
     entries(from, limit) {
         return this.#store.entries(from, limit);
     }
 
     /** This tab is about to stand still: another one may lead. */
     async suspend() {
-        this.#isStanding = false;
+        if (this.#candidate === undefined) return;
+        this.#channel.postMessage({ gone: this.#tab });
         clearTimeout(this.#timer);
+        this.#rest?.();
+        const { letGo } = this.#candidate;
+        this.#candidate = undefined;
+        letGo?.();
         await this.#stopLeading();
     }
 
-    /** It goes on: it leads again when it can. */
+    /** It goes on: it hears what it has missed, and leads again when it can. */
     resume() {
-        if (!this.#isClosed) this.#stand();
+        if (!this.#isClosed && this.#candidate === undefined) this.#begin();
     }
 
     async close() {
         this.#isClosed = true;
         await this.suspend();
         this.#channel.close();
-        for (const { reject } of this.#calls.values()) reject(new Error('the tab was closed before the answer came'));
+        for (const { reject } of this.#calls.values()) reject(closedError());
         this.#calls.clear();
     }
 
+    /** From now on this tab lives, and stands for the lead. */
+    #begin() {
+        this.#locks.request(`${this.#name} ${this.#tab}`, () => new Promise((resolve) => (this.#rest = resolve))).catch(() => {});
+        this.#stand({});
+        this.#catchUp().catch((error) => this.#onFailed(error));
+        this.#wish({});
+    }
+
     /** Wants to lead, as soon as nobody does. */
-    #stand() {
-        if (this.#isStanding) return;
-        this.#isStanding = true;
-        this.#locks.request(this.#name, () => this.#lead()).catch((error) => this.#onLockLost(error));
+    #stand(options) {
+        const candidate = { letGo: undefined };
+        this.#candidate = candidate;
+        this.#locks.request(this.#name, options, () => this.#lead(candidate)).catch((error) => this.#onLockLost(candidate, error));
         this.#watchLease();
     }
 
     #watchLease() {
         clearTimeout(this.#timer);
         const afterMs = this.#leading === undefined ? LEASE_MS / 3 : RENEW_AFTER_MS;
-        this.#timer = setTimeout(() => this.checkLease().finally(() => this.#isStanding && this.#watchLease()), afterMs);
+        const again = () => this.#candidate !== undefined && this.#watchLease();
+        this.#timer = setTimeout(() => this.checkLease().catch((error) => this.#onFailed(error)).finally(again), afterMs);
     }
 
     /**
@@ -148,18 +184,28 @@ export class Tabs extends EventTarget {
      * have renewed it. A timer calls this.
      */
     async checkLease() {
-        if (this.#leading !== undefined) return this.#renew();
+        const living = await this.#living();
+        if (this.#leading !== undefined) return this.#renew(living);
         const lease = await this.#store.update(LEASE, (known) => known);
-        if (lease === undefined || lease.until > this.#clock() || !this.#isStanding || this.#leading !== undefined) return undefined;
-        this.#locks.request(this.#name, { steal: true }, () => this.#lead()).catch((error) => this.#onLockLost(error));
+        if (lease === undefined || !isFree(lease, living, this.#clock())) return undefined;
+        if (this.#candidate !== undefined && this.#leading === undefined) this.#stand({ steal: true });
         return undefined;
     }
 
+    /** The tabs that have not ended nor been put away, as their locks say. */
+    async #living() {
+        const start = `${this.#name} `;
+        const { held } = await this.#locks.query();
+        return new Set(held.filter(({ name }) => name.startsWith(start)).map(({ name }) => name.slice(start.length)));
+    }
+
     /** Holds the lock as long as this tab leads. */
-    async #lead() {
-        if (!this.#isStanding || this.#leading !== undefined) return;
-        const lease = await this.#store.update(LEASE, (known) => claimed(known, this.#tab, this.#clock()));
-        if (!leads(lease, this.#tab, lease.term)) return;
+    async #lead(candidate) {
+        const isOver = () => this.#candidate !== candidate;
+        if (isOver() || this.#leading !== undefined) return;
+        const living = await this.#living();
+        const lease = await this.#store.update(LEASE, (known) => claimed(known, this.#tab, living, this.#clock()));
+        if (isOver() || !leads(lease, this.#tab, lease.term)) return;
         const { term } = lease;
         const only = { key: LEASE, holds: (known) => leads(known, this.#tab, term) };
         const guarded = {
@@ -170,55 +216,148 @@ export class Tabs extends EventTarget {
             close: async () => {},
         };
         const client = await connect(this.#url, this.#token, { ...this.#options, store: guarded });
-        this.#leading = { client, term };
-        for (const type of TOLD) client.addEventListener(type, ({ detail }) => this.#tellAll(type, detail));
-        client.addEventListener('ended', ({ detail }) => detail.reason.kind === 'failed' && this.#stopLeading());
+        if (isOver()) return void (await client.close());
+        const leading = { client, term, state: undefined, presence: new Map(), wishes: new Map([[this.#tab, this.#wishes]]) };
+        this.#leading = leading;
+        for (const type of TOLD) client.addEventListener(type, ({ detail }) => this.#leading === leading && this.#onTold(type, detail));
         this.#channel.postMessage({ leader: this.#tab });
+        this.#doWishes();
         this.#askAgain();
         this.#watchLease();
-        await new Promise((resolve) => (this.#letGo = resolve));
+        await new Promise((resolve) => (candidate.letGo = resolve));
     }
 
-    async #renew() {
-        const { term } = this.#leading;
-        const lease = await this.#store.update(LEASE, (known) => (leads(known, this.#tab, term) ? claimed(known, this.#tab, this.#clock()) : known));
-        if (!leads(lease, this.#tab, term)) await this.#stopLeading();
+    async #renew(living) {
+        const { term, wishes } = this.#leading;
+        for (const tab of wishes.keys()) if (!living.has(tab) && tab !== this.#tab) this.#onGone(tab);
+        const lease = await this.#store.update(LEASE, (known) => (leads(known, this.#tab, term) ? claimed(known, this.#tab, living, this.#clock()) : known));
+        if (!leads(lease, this.#tab, term)) await this.#onLeaseLost();
     }
 
     async #stopLeading() {
         const leading = this.#leading;
+        if (leading === undefined) return;
         this.#leading = undefined;
-        if (leading !== undefined) {
-            await leading.client.close().catch(() => {});
-            await this.#store.update(LEASE, (known) => (leads(known, this.#tab, leading.term) ? released(known, this.#tab) : known));
-        }
-        this.#letGo?.();
-        this.#letGo = undefined;
+        await leading.client.close().catch(() => {});
+        await this.#store.update(LEASE, (known) => (leads(known, this.#tab, leading.term) ? released(known, this.#tab) : known));
     }
 
-    /** The lock was taken from this tab, which had stood still; it stands for it again. */
-    async #onLockLost(error) {
+    /** Another tab has taken the lock from this one, which had stood still; it stands for it again. */
+    async #onLockLost(candidate, error) {
+        if (this.#candidate !== candidate) return;
+        if (error.name !== 'AbortError') return this.#onFailed(error);
+        this.#stand({});
         await this.#stopLeading();
-        if (!this.#isStanding) return;
-        this.#isStanding = false;
-        if (error.name === 'AbortError') this.#stand();
-        else this.dispatchEvent(new RingpostEvent('ended', { reason: { kind: 'failed', words: error.message, error } }));
     }
 
-    #tellAll(type, detail) {
+    /** The same, when the store was the first to say so. */
+    async #onLeaseLost() {
+        const { letGo } = this.#candidate ?? {};
+        if (this.#candidate !== undefined) this.#stand({});
+        letGo?.();
+        await this.#stopLeading();
+    }
+
+    /** This tab can not lead, and another one may. */
+    async #onFailed(error) {
+        if (this.#candidate === undefined) return;
+        await this.suspend().catch(() => {});
+        this.#tell('ended', { reason: { kind: 'failed', words: error.message, error } });
+    }
+
+    // ---- What tabs tell each other ----
+
+    #onTold(type, detail) {
+        if (type === 'ended' && detail.reason.kind === 'failed') {
+            const { error } = detail.reason;
+            const isLost = error?.name === 'CommitRefused';
+            return void (isLost ? this.#onLeaseLost() : this.#onFailed(error)).catch(() => {});
+        }
         // An error does not travel as what it is.
         const told = detail.why instanceof Error ? { ...detail, why: { code: detail.why.code, message: detail.why.message } } : detail;
+        if (['welcome', 'disconnected', 'token_wanted', 'ended'].includes(type)) this.#leading.state = { type, detail: told };
+        if (type === 'presence') this.#leading.presence.set(told.user, told);
         this.#channel.postMessage({ type, detail: told });
-        this.#tell(type, told);
+        return this.#tell(type, told);
     }
 
     #tell(type, detail) {
+        if (this.#held !== undefined) return void this.#held.push([type, detail]);
         if (type === 'welcome') this.#user = detail.user;
+        if (type === 'entry') {
+            if (detail.entry.seq <= this.#heard) return undefined;
+            this.#heard = detail.entry.seq;
+        }
+        if (type === 'log_replaced') this.#heard = 0;
+        if (type === 'skipped') this.#heard = detail.up_to;
         this.dispatchEvent(new RingpostEvent(type, detail));
+        return undefined;
     }
 
-    #call(name, args) {
-        if (this.#leading !== undefined) return Promise.resolve(this.#leading.client[name](...args));
+    /** Tells what other tabs have stored since this one stood still. A tab that begins has missed nothing: it reads what it shows. */
+    async #catchUp() {
+        const told = [];
+        this.#held ??= [];
+        try {
+            const { position, since } = await this.#store.load();
+            const [after, last] = [this.#heard, position ?? 0];
+            this.#heard ??= last;
+            if (after !== undefined && (last < after || since > after)) {
+                told.push(['skipped', { after, up_to: last }]);
+            } else if (after !== undefined) {
+                const missed = await this.#store.entries(after + 1);
+                told.push(...missed.map((entry) => ['entry', { entry, place: placeOf(entry) }]));
+            }
+        } finally {
+            told.push(...this.#held);
+            this.#held = undefined;
+            for (const [type, detail] of told) this.#tell(type, detail);
+        }
+    }
+
+    #wish(news) {
+        this.#wishes = { ...this.#wishes, ...news };
+        if (this.#candidate === undefined) return;
+        if (this.#leading === undefined) return void this.#channel.postMessage({ wishes: this.#wishes, of: this.#tab });
+        this.#leading.wishes.set(this.#tab, this.#wishes);
+        this.#doWishes();
+    }
+
+    /** Somebody looks if anybody does, and each is watched whom any tab shows, as far as a server takes it. */
+    #doWishes() {
+        const { client, wishes, presence } = this.#leading;
+        const all = [...wishes.values()];
+        const watched = new Set(all.flatMap((of) => of.watched).slice(0, WATCHED_MAX));
+        for (const user of presence.keys()) if (!watched.has(user)) presence.delete(user);
+        client.watch([...watched]);
+        const said = all.map(({ status }) => status).filter((status) => status !== undefined);
+        if (said.length > 0) client.setStatus(said.includes('here') ? 'here' : 'away');
+    }
+
+    /** Says to a tab that comes what was told before. */
+    #greet(tab, { watched }) {
+        const { wishes, state, presence } = this.#leading;
+        const known = wishes.get(tab);
+        if (known === undefined && state !== undefined) this.#channel.postMessage({ ...state, only: tab });
+        const others = watched.filter((user) => presence.has(user) && !known?.watched.includes(user));
+        for (const user of others) this.#channel.postMessage({ type: 'presence', detail: presence.get(user), only: tab });
+    }
+
+    #onGone(tab) {
+        this.#leading.wishes.delete(tab);
+        this.#doWishes();
+    }
+
+    async #call(name, args) {
+        const leading = this.#leading;
+        try {
+            if (leading !== undefined) return await leading.client[name](...args);
+        } catch (error) {
+            // Who was put away meanwhile asks the one who leads now.
+            if (this.#leading === leading) throw error;
+        }
+        if (this.#isClosed) throw closedError();
+        if (this.#leading !== undefined) return this.#call(name, args);
         const call = ++this.#lastCall;
         return new Promise((resolve, reject) => {
             this.#calls.set(call, { name, args, resolve, reject });
@@ -234,30 +373,44 @@ export class Tabs extends EventTarget {
                 continue;
             }
             this.#calls.delete(call);
-            Promise.resolve()
-                .then(() => this.#leading.client[name](...args))
-                .then(resolve, reject);
+            this.#call(name, args).then(resolve, reject);
         }
     }
 
     async #hear(said) {
-        if (said.type !== undefined) return this.#tell(said.type, said.detail);
-        if (said.leader !== undefined) return this.#askAgain();
-        if (said.look !== undefined) return this.#leading?.client.look();
-        if (said.to === this.#tab) {
-            const asked = this.#calls.get(said.call);
-            this.#calls.delete(said.call);
-            if (said.error === undefined) asked?.resolve(said.value);
-            else asked?.reject(Object.assign(new Error(said.error.message), { code: said.error.code }));
-            return undefined;
+        if (said.type !== undefined) return said.only === undefined || said.only === this.#tab ? this.#tell(said.type, said.detail) : undefined;
+        if (said.leader !== undefined) {
+            this.#wish({});
+            return this.#askAgain();
         }
-        if (said.from === undefined || this.#leading === undefined || !CALLS.includes(said.name)) return undefined;
+        if (said.to === this.#tab) return this.#onAnswer(said);
+        const leading = this.#leading;
+        if (leading === undefined) return undefined;
+        if (said.look !== undefined) return leading.client.look();
+        if (said.gone !== undefined) return this.#onGone(said.gone);
+        if (said.wishes !== undefined) {
+            this.#greet(said.of, said.wishes);
+            leading.wishes.set(said.of, said.wishes);
+            return this.#doWishes();
+        }
+        if (said.from === undefined || !CALLS.includes(said.name)) return undefined;
         const answer = { to: said.from, call: said.call };
         try {
-            answer.value = await this.#leading.client[said.name](...said.args);
+            answer.value = await leading.client[said.name](...said.args);
         } catch ({ message, code }) {
+            // Who led is put away: the next one is asked.
+            if (this.#leading !== leading) return undefined;
             answer.error = { message, code };
         }
         return this.#isClosed ? undefined : this.#channel.postMessage(answer);
     }
+
+    #onAnswer({ call, value, error }) {
+        const asked = this.#calls.get(call);
+        this.#calls.delete(call);
+        if (error === undefined) asked?.resolve(value);
+        else asked?.reject(Object.assign(new Error(error.message), { code: error.code }));
+    }
 }
+
+const closedError = () => new Error('the tab was closed before the answer came');

@@ -38,6 +38,8 @@ export class Server {
     /** Numbers that were given up. */
     void = new Set();
     connection = undefined;
+    /** What it was told of presence: the frames. */
+    presence = [];
     #committed = 0;
     /** Seqs of accepted sends, by number. */
     #answers = new Map();
@@ -147,6 +149,10 @@ export class Server {
                 return this.say('page', this.#page(fields.request, fields.from, Math.min(fields.from + Math.min(fields.limit, 3) - 1, this.#committed)));
             case 'ping':
                 return this.say('pong', fields);
+            case 'watch':
+            case 'set_status':
+                this.presence.push({ name, ...fields });
+                return name === 'watch' ? this.say('presence', { request: fields.request, lifetime_ms: 60_000, states: [] }) : undefined;
             case 'pong':
             case 'bye':
                 return undefined;

@@ -9,46 +9,66 @@ import { DEVICE, PEER, Server } from './model.js';
 
 const TO = { user: PEER };
 
-test('a lease is for one tab until it is over or given back, and counts its terms', () => {
-    const first = claimed(undefined, 'a', 1_000);
+test('a lease is for one tab until it is over, given back, or its tab is gone, and counts its terms', () => {
+    const living = new Set(['a', 'b']);
+    const first = claimed(undefined, 'a', living, 1_000);
     assert.deepEqual(first, { tab: 'a', until: 1_000 + LEASE_MS, term: 1 });
-    assert.deepEqual(claimed(first, 'b', 1_000 + LEASE_MS - 1), first, 'it is not free');
-    assert.deepEqual(claimed(first, 'a', 5_000), { tab: 'a', until: 5_000 + LEASE_MS, term: 1 }, 'renewed');
-    const second = claimed(first, 'b', 1_000 + LEASE_MS);
+    assert.deepEqual(claimed(first, 'b', living, 1_000 + LEASE_MS - 1), first, 'it is not free');
+    assert.deepEqual(claimed(first, 'a', living, 5_000), { tab: 'a', until: 5_000 + LEASE_MS, term: 1 }, 'renewed');
+    assert.deepEqual(claimed(first, 'b', new Set(['b']), 5_000), { tab: 'b', until: 5_000 + LEASE_MS, term: 2 }, 'its tab is gone');
+    const second = claimed(first, 'b', living, 1_000 + LEASE_MS);
     assert.ok(leads(second, 'b', 2) && !leads(second, 'a', 1));
     assert.deepEqual(released(second, 'a'), second);
-    const third = claimed(released(second, 'b'), 'a', 0);
+    const third = claimed(released(second, 'b'), 'a', living, 0);
     assert.ok(leads(third, 'a', 3) && !leads(third, 'a', 1), 'who got it again is not who had it');
 });
 
 /** `navigator.locks`, as far as it is used. */
 class Locks {
-    #holder;
-    #queue = [];
+    #held = new Map();
+    #queues = new Map();
 
-    request(_name, ...rest) {
+    request(name, ...rest) {
         const does = rest.pop();
+        const queue = this.#queues.get(name) ?? this.#queues.set(name, []).get(name);
         return new Promise((resolve, reject) => {
             const wants = { does, resolve, reject };
-            if (rest[0]?.steal && this.#holder !== undefined) {
-                this.#holder.reject(Object.assign(new Error('stolen'), { name: 'AbortError' }));
-                this.#holder = undefined;
-                this.#queue.unshift(wants);
+            if (rest[0]?.steal && this.#held.has(name)) {
+                this.#held.get(name).reject(Object.assign(new Error('stolen'), { name: 'AbortError' }));
+                this.#held.delete(name);
+                queue.unshift(wants);
             } else {
-                this.#queue.push(wants);
+                queue.push(wants);
             }
-            this.#next();
+            this.#next(name);
         });
     }
 
-    #next() {
-        if (this.#holder !== undefined || this.#queue.length === 0) return;
-        const holder = this.#queue.shift();
-        this.#holder = holder;
+    async query() {
+        return { held: [...this.#held.keys()].map((name) => ({ name })) };
+    }
+
+    /** What a browser does with the locks of a page that has ended. */
+    drop(isOfPage) {
+        for (const [name, holder] of [...this.#held]) {
+            if (!isOfPage(holder)) continue;
+            this.#held.delete(name);
+            this.#next(name);
+        }
+    }
+
+    get holders() {
+        return new Set(this.#held.values());
+    }
+
+    #next(name) {
+        if (this.#held.has(name) || this.#queues.get(name).length === 0) return;
+        const holder = this.#queues.get(name).shift();
+        this.#held.set(name, holder);
         const done = () => {
-            if (this.#holder !== holder) return;
-            this.#holder = undefined;
-            this.#next();
+            if (this.#held.get(name) !== holder) return;
+            this.#held.delete(name);
+            this.#next(name);
         };
         Promise.resolve().then(holder.does).then(holder.resolve, holder.reject).finally(done);
     }
@@ -78,7 +98,7 @@ class Browser {
     store = new MemoryStore();
     server = new Server();
     now = 1_000_000;
-    #locks = new Locks();
+    locks = new Locks();
     #Channel = channels();
     #link;
 
@@ -103,7 +123,7 @@ class Browser {
         };
         return new Tabs('wss://first/v1/ws', () => 'token', {
             name: 'test', store: this.store, transport, device: DEVICE, backoff_max_ms: 0,
-            locks: this.#locks, Channel: this.#Channel, clock: () => this.now,
+            locks: this.locks, Channel: this.#Channel, clock: () => this.now,
         });
     }
 
@@ -206,4 +226,99 @@ test('a page that is put away ends the connection, and one that is shown goes on
     stop();
     view.dispatchEvent(new Event('pagehide'));
     assert.equal(did.length, 8);
+});
+
+test('a tab that ends without a word is followed at once', async () => {
+    const browser = new Browser();
+    const frozen = { is: false };
+    const first = browser.open(frozen);
+    await until('it leads', () => first.isLeading);
+    const itsLocks = browser.locks.holders;
+    // Nothing of it runs any more, and its lease is good for long.
+    frozen.is = true;
+    const second = browser.open();
+    await until('nothing', async () => true);
+    assert.equal(second.isLeading, false);
+    browser.locks.drop((holder) => itsLocks.has(holder));
+    await until('the second one leads', () => second.isLeading);
+    await second.send(TO, { text: 'by the new leader' });
+    await until('it is accepted', () => browser.texts.length === 1);
+    await Promise.all([first, second].map((tab) => tab.close()));
+});
+
+test('a tab that comes later is told who the user is and how the connection stands', async () => {
+    const browser = new Browser();
+    const first = browser.open();
+    const welcomes = told(first, 'welcome');
+    await until('the first one is welcome', () => welcomes.length === 1);
+    const second = browser.open();
+    await until('the second one is told', () => second.user !== undefined);
+    assert.equal(second.user, first.user);
+    assert.equal(welcomes.length, 1, 'nobody else is told again');
+    await Promise.all([first, second].map((tab) => tab.close()));
+});
+
+test('a tab that stood still is told once, in order, what it has missed', async () => {
+    const browser = new Browser();
+    const tabs = [browser.open(), browser.open()];
+    const heard = tabs.map((tab) => told(tab, 'entry'));
+    const send = async (tab, count) => {
+        await tab.send(TO, { text: `message ${count}` });
+        await until('it is in the log', () => browser.texts.length === count);
+    };
+    await until('the first one leads', () => tabs[0].isLeading);
+    await send(tabs[0], 1);
+    await until('both have heard', () => heard.every((all) => all.length === 1));
+    await tabs[0].suspend();
+    await until('the second one leads', () => tabs[1].isLeading);
+    await send(tabs[1], 2);
+    await send(tabs[1], 3);
+    tabs[0].resume();
+    await send(tabs[0], 4);
+    const seqs = () => heard.map((all) => all.map(({ entry }) => entry.seq));
+    await until('both have heard all', () => seqs().every((all) => all.length === 4));
+    assert.deepEqual(seqs(), [[1, 2, 3, 4], [1, 2, 3, 4]]);
+    await Promise.all(tabs.map((tab) => tab.close()));
+});
+
+test('that one tab is put away ends nothing for the others', async () => {
+    const browser = new Browser();
+    const tabs = [browser.open(), browser.open()];
+    const ended = tabs.map((tab) => told(tab, 'ended'));
+    await until('the first one leads', () => tabs[0].isLeading);
+    await tabs[0].close();
+    await until('the second one leads', () => tabs[1].isLeading);
+    await tabs[1].suspend();
+    assert.deepEqual(ended, [[], []]);
+    await tabs[1].close();
+});
+
+test('a tab that is put away while it begins to lead does not lead', async () => {
+    const browser = new Browser();
+    const tabs = [browser.open(), browser.open()];
+    const away = tabs[0].suspend();
+    await until('the second one leads', () => tabs[1].isLeading);
+    await away;
+    assert.equal(tabs[0].isLeading, false);
+    await Promise.all(tabs.map((tab) => tab.close()));
+});
+
+test('the server is told what all tabs wish together, whoever leads', async () => {
+    const browser = new Browser();
+    const { presence } = browser.server;
+    const watched = () => presence.filter(({ name }) => name === 'watch').map(({ users }) => users.join(' '));
+    const tabs = [browser.open(), browser.open()];
+    await until('the first one leads', () => tabs[0].isLeading);
+    tabs[0].watch([8n]);
+    tabs[1].watch([9n, 8n]);
+    tabs[1].setStatus('here');
+    await until('both are watched', () => watched().at(-1) === '8 9');
+    tabs[0].setStatus('away');
+    await until('nothing', async () => true);
+    assert.ok(presence.every(({ status }) => status !== 'away'), 'somebody looks at the second one');
+    await tabs[0].suspend();
+    await until('the second one leads, with its own', () => watched().at(-1) === '9 8');
+    tabs[1].setStatus('away');
+    await until('nobody looks', () => presence.at(-1).status === 'away');
+    await tabs[1].close();
 });

@@ -25,9 +25,11 @@ const committed = (transaction) =>
         transaction.onabort = () => reject(transaction.error ?? new Error('the transaction was aborted; is the disk full?'));
     });
 
+const databaseName = (name) => `ringpost ${LAYOUT} ${name}`;
+
 /** `name`: one for each user and server, such as `chat.example.org/7`. `factory`: for tests. */
 export async function openIndexedDbStore(name, { factory = indexedDB } = {}) {
-    const full = `ringpost ${LAYOUT} ${name}`;
+    const full = databaseName(name);
     const request = factory.open(full, 1);
     request.onupgradeneeded = () => {
         const database = request.result;
@@ -44,6 +46,11 @@ export async function openIndexedDbStore(name, { factory = indexedDB } = {}) {
     // Somebody deletes it, as when storage is cleared: what is held open would hold that up.
     database.onversionchange = () => database.close();
     return new IndexedDbStore(database);
+}
+
+/** Deletes what a store of this name holds, for good; other tabs let go of it. */
+export async function deleteIndexedDbStore(name, { factory = indexedDB } = {}) {
+    await promiseOf(factory.deleteDatabase(databaseName(name)));
 }
 
 export class IndexedDbStore {

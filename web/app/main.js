@@ -1,0 +1,129 @@
+// Where the page begins: who is signed in, with which store and connection, and what is shown of it.
+
+import { Tabs, conversationKey, deleteIndexedDbStore, followPage, isMessage, openIndexedDbStore } from '/client/index.js';
+import { accountOf, tokenIn } from './model/account.js';
+import { KEPT } from './model/inbox.js';
+import { Messenger } from './model/messenger.js';
+import * as words from './model/words.js';
+import { Notices } from './notices.js';
+import { StoredMap } from './stored_map.js';
+import { SKIP_ABOVE } from './limits.js';
+import { App } from './view/app.js';
+import { signInView } from './view/sign_in.js';
+
+const TOKEN = 'ringpost token';
+
+/** A server that is asked to forget this browser has so long to answer, in milliseconds. */
+const FORGET_WITHIN_MS = 1_000;
+
+/** The token of a link is taken out of the address at once: nobody who looks at it, or at the history, finds it there. */
+function takeToken() {
+    if (!location.hash.startsWith('#token=')) return;
+    const token = tokenIn(location.hash);
+    history.replaceState(null, '', location.pathname);
+    if (token !== undefined) localStorage.setItem(TOKEN, token);
+}
+
+function signIn(why) {
+    const begin = (token) => {
+        localStorage.setItem(TOKEN, token);
+        location.reload();
+    };
+    document.body.append(signInView(begin, why));
+}
+
+const conversationIn = (hash) => {
+    const [, kind, id] = /^#\/(user|group)\/([1-9]\d{0,19})$/.exec(hash) ?? [];
+    return kind === undefined ? undefined : { [kind]: BigInt(id) };
+};
+const hashOf = (conversation) => (conversation === undefined ? '' : `#/${conversationKey(conversation).replace(' ', '/')}`);
+
+async function begin(token) {
+    const { user } = accountOf(token);
+    const name = `${location.host}/${user}`;
+    const store = await openIndexedDbStore(name);
+    const { device, messages } = await store.load();
+    const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
+    const tabs = new Tabs(`${scheme}://${location.host}/v1/ws`, () => localStorage.getItem(TOKEN) ?? token, { name, store, skip_above: SKIP_ABOVE, follows_redirects: false });
+    const model = new Messenger({
+        me: user,
+        client: tabs,
+        names: new StoredMap(localStorage, `ringpost names of ${user}`, BigInt),
+        changed: () => app.due(),
+        notice: (text) => app.notice(text),
+    });
+    const show = (conversation) => {
+        if (hashOf(conversation) !== location.hash) history.pushState(null, '', `${location.pathname}${hashOf(conversation)}`);
+        model.show(conversation);
+        app.shown();
+    };
+    const notices = new Notices(localStorage, show);
+    const signOut = async () => {
+        const late = new Promise((resolve) => setTimeout(resolve, FORGET_WITHIN_MS));
+        await Promise.race([tabs.request('remove_device', { device }).catch(() => {}), late]);
+        await tabs.close();
+        localStorage.removeItem(TOKEN);
+        await deleteIndexedDbStore(name);
+        location.replace(location.pathname);
+    };
+    const toSignIn = () => {
+        localStorage.removeItem(TOKEN);
+        location.reload();
+    };
+    const does = { show, notices, device, signOut, signIn: toSignIn, reload: () => location.reload(), reconnect: () => tabs.reconnectNow() };
+    const app = new App(model, does, new StoredMap(sessionStorage, `ringpost drafts of ${user}`, String));
+
+    listen(tabs, model, notices);
+    document.body.append(app.element);
+    model.show(conversationIn(location.hash));
+    window.addEventListener('popstate', () => show(conversationIn(location.hash)));
+    followPage(tabs);
+    model.start(messages);
+    app.shown();
+    nameDevice(tabs, device);
+}
+
+/** All that the client tells goes to the model; and what is new while nobody looks is announced. */
+function listen(tabs, model, notices) {
+    let since = Infinity;
+    const announce = (conversation, from, content, settings) => {
+        const isNamed = content.mention?.users.includes(model.me) && (settings & KEPT.mentions) !== 0n;
+        const isWanted = (settings & KEPT.mentions) !== 0n ? isNamed : (settings & KEPT.muted) === 0n;
+        if (from === model.me || !isMessage(content) || !isWanted || !tabs.isLeading || tabs.isLookedAt) return;
+        const by = conversation.group === undefined ? '' : `${model.nameOf(from)}: `;
+        notices.announce(conversationKey(conversation), model.titleOf(conversation), `${by}${words.excerpt(content, model.nameOf)}`, conversation);
+    };
+    for (const type of Tabs.EVENTS) {
+        tabs.addEventListener(type, ({ detail }) => {
+            model.handle(type, detail);
+            if (type === 'welcome') since = Math.min(since, detail.head);
+            if (type === 'entry' && detail.entry.kind === 'received' && detail.entry.seq > since) {
+                const { from, content } = detail.entry;
+                announce({ user: from }, from, content, model.settingsOf({ user: from }));
+            }
+            if (type === 'group_entry') announce({ group: detail.group }, detail.entry.from, detail.entry.content, model.settingsOf({ group: detail.group }));
+        });
+    }
+}
+
+/** What the list of devices calls this browser. */
+function nameDevice(tabs, device) {
+    const KEY = 'ringpost device is named';
+    if (localStorage.getItem(KEY) === String(device)) return;
+    const [browser = 'Browser'] = /Firefox|Edg|OPR|Chrome|Safari/.exec(navigator.userAgent) ?? [];
+    const [system = 'unknown system'] = /Android|iPhone|iPad|Windows|Mac OS|Linux/.exec(navigator.userAgent) ?? [];
+    tabs.request('name_device', { device, name: `${browser} on ${system}` }).then(() => localStorage.setItem(KEY, String(device)), () => {});
+}
+
+takeToken();
+window.addEventListener('hashchange', () => {
+    if (!location.hash.startsWith('#token=')) return;
+    takeToken();
+    location.reload();
+});
+// Another tab has signed in or out.
+window.addEventListener('storage', ({ key }) => (key === TOKEN || key === null) && location.reload());
+
+const token = localStorage.getItem(TOKEN);
+if (token === null) signIn();
+else begin(token).catch(({ message }) => signIn(message));
