@@ -9,6 +9,7 @@ pub mod device;
 pub mod disk;
 pub mod fleet;
 pub mod frames;
+pub mod http;
 pub mod kills;
 pub mod load;
 pub mod model;

@@ -99,6 +99,7 @@ impl World {
             revocations: Revocations::default(),
             audit: Audit::off(),
             websocket_origins: Vec::new(),
+            shows_page: false,
             cluster: None,
         };
         let keys = Keys::from_pem(pem.as_bytes()).unwrap();

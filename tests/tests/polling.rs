@@ -2,14 +2,17 @@
 #![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
 
 use std::{
-    io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    ops::ControlFlow,
 };
 
-use proto_spec::{ClientFrame, Content, Decoder, ErrorCode, Resume, ServerFrame, UserId};
+use proto_spec::{
+    ClientFrame, Content, Decoder, ErrorCode, Resume, ServerFrame, UserId, limits::SERVER_FRAME_BYTES_MAX,
+};
 use server::limits::{POLL_BODY_BYTES_MAX, POLLS_MAX};
 use tests::{
     connection::hello,
+    http::{self, Answer},
     process::{Installation, Server},
     spec,
 };
@@ -18,30 +21,6 @@ struct World {
     installation: Installation,
     server: Server,
     address: SocketAddr,
-}
-
-/// What a request was told.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    fn frames(&self) -> Vec<ServerFrame> {
-        let mut frames = Vec::new();
-        let decoded = Decoder::new(proto_spec::limits::SERVER_FRAME_BYTES_MAX as u32).decode(&self.body, |raw| {
-            frames.push(ServerFrame::decode(raw).unwrap());
-            std::ops::ControlFlow::Continue(())
-        });
-        decoded.unwrap();
-        frames
-    }
 }
 
 impl World {
@@ -58,26 +37,16 @@ impl World {
     }
 
     fn socket(&self) -> TcpStream {
-        let socket = TcpStream::connect(self.address).unwrap();
-        socket.set_read_timeout(Some(tests::DEADLINE)).unwrap();
-        socket.set_nodelay(true).unwrap();
-        socket
+        http::connect(self.address)
     }
 
     /// One request by a socket of its own.
     fn ask(&self, method: &str, address: &str, headers: &str, body: &[u8]) -> Answer {
-        let mut socket = self.socket();
-        self.send(&mut socket, method, address, headers, body);
-        read(&mut socket)
+        http::ask(self.address, method, address, headers, body)
     }
 
     fn send(&self, socket: &mut TcpStream, method: &str, address: &str, headers: &str, body: &[u8]) {
-        let length = body.len();
-        let head = format!(
-            "{method} {address} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: {length}\r\n\r\n",
-            self.address
-        );
-        socket.write_all(&[head.as_bytes(), body].concat()).unwrap();
+        http::send(socket, self.address, (method, address, headers), body);
     }
 
     fn hello(&self, user: u64, device: u64) -> Vec<u8> {
@@ -107,30 +76,26 @@ impl World {
             let answer = self.hear(id, at);
             assert_eq!(answer.status, 200, "{answer:?} behind {frames:?}");
             at += answer.body.len();
-            frames.extend(answer.frames());
+            frames.extend(frames_of(&answer));
         }
         (frames, at)
     }
+}
+
+fn frames_of(answer: &Answer) -> Vec<ServerFrame> {
+    let mut frames = Vec::new();
+    let decoded = Decoder::new(SERVER_FRAME_BYTES_MAX as u32).decode(&answer.body, |raw| {
+        frames.push(ServerFrame::decode(raw).unwrap());
+        ControlFlow::Continue(())
+    });
+    decoded.unwrap();
+    frames
 }
 
 fn bytes(frame: &ClientFrame) -> Vec<u8> {
     let mut bytes = Vec::new();
     frame.encode(&mut bytes);
     bytes
-}
-
-fn read(socket: &mut TcpStream) -> Answer {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        socket.read_exact(&mut byte).unwrap();
-        head.extend(byte);
-    }
-    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
-    socket.read_exact(&mut body).unwrap();
-    Answer { status: head[9..12].parse().unwrap(), head, body }
 }
 
 fn send_of(number: u64, to: u64, text: &str) -> ClientFrame {
@@ -194,10 +159,10 @@ fn the_newest_who_asks_is_answered_and_the_one_before_is_let_go() {
         world.ask("GET", "/v1/frames?session=x", "", b"");
         socket
     });
-    assert_eq!(read(&mut old).status, 204);
+    assert_eq!(http::read(&mut old).status, 204);
     world.say(&id, taken + ping.len(), &ping);
-    let answer = read(&mut new);
-    assert!(answer.status == 200 && answer.frames().iter().any(is_pong), "{answer:?}");
+    let answer = http::read(&mut new);
+    assert!(answer.status == 200 && frames_of(&answer).iter().any(is_pong), "{answer:?}");
 }
 
 #[test]
@@ -217,9 +182,9 @@ fn a_session_ends_with_a_bye_that_may_still_be_asked_for() {
     let mut socket = world.socket();
     world.send(&mut socket, "GET", &format!("/v1/frames?session={id}&at={at}"), "", b"");
     world.server.signal("TERM");
-    let answer = read(&mut socket);
+    let answer = http::read(&mut socket);
     let says_so = |frame: &ServerFrame| matches!(frame, ServerFrame::Bye { code: ErrorCode::Stopping, .. });
-    assert!(answer.frames().iter().any(says_so), "{answer:?}");
+    assert!(frames_of(&answer).iter().any(says_so), "{answer:?}");
     world.server.wait();
 }
 
@@ -268,7 +233,7 @@ fn a_node_has_so_many_sessions_and_others_are_told_when_to_come_back() {
     let mut socket = world.socket();
     let mut open = || {
         world.send(&mut socket, "POST", "/v1/frames", "", b"");
-        read(&mut socket)
+        http::read(&mut socket)
     };
     for number in 0..POLLS_MAX {
         let answer = open();

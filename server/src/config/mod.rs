@@ -22,6 +22,7 @@ mod quantity;
 mod store;
 mod syntax;
 mod unknown;
+mod web;
 mod websocket;
 
 use std::{
@@ -54,6 +55,7 @@ pub use listen::{AdminListen, Listen, Tls, Transport};
 pub use presence::Presence;
 use quantity::{Unit, human};
 pub use store::{Ack, Backend, FoundationDb, HAS_FOUNDATIONDB, NOT_BUILT, Store};
+pub use web::{Page, Web};
 pub use websocket::WebSocket;
 
 const KIB: u64 = 1024;
@@ -86,6 +88,8 @@ pub struct Config {
     pub tls: Tls,
     /// Where browsers connect.
     pub websocket: WebSocket,
+    /// The web page.
+    pub web: Web,
     /// What is written down about that.
     pub audit: Audit,
     /// How often clients may do things.
@@ -187,6 +191,7 @@ impl Default for Config {
             auth: Auth::default(),
             tls: Tls::default(),
             websocket: WebSocket::default(),
+            web: Web::default(),
             audit: Audit::default(),
             limits: Limits::default(),
             cache: Cache::default(),
@@ -248,6 +253,7 @@ impl Config {
             auth,
             tls,
             websocket,
+            web,
             audit,
             limits,
             cache,
@@ -270,6 +276,7 @@ impl Config {
         keys.extend(audit.keys());
         keys.extend(tls.keys());
         keys.extend(websocket.keys());
+        keys.extend(web.keys());
         keys.extend(limits.keys());
         keys.extend(cache.keys());
         keys.extend(presence.keys());

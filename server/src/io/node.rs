@@ -108,6 +108,8 @@ pub struct NodeConfig {
     pub audit: Audit,
     /// Pages of which origins may connect by WebSocket; none: those of the host that they connect to.
     pub websocket_origins: Vec<String>,
+    /// The web page is shown to whoever asks for it.
+    pub shows_page: bool,
     /// The other nodes, and where they connect; none: there are no others.
     pub cluster: Option<ClusterConfig>,
 }
@@ -312,7 +314,9 @@ impl Node {
             None => common,
         };
         let has_pages = listeners.iter().any(|listener| listener.transport.is_websocket());
-        let pages = has_pages.then(|| Pages::start(config.cores, config.websocket_origins.clone())).transpose()?;
+        let pages = has_pages
+            .then(|| Pages::start(config.cores, config.websocket_origins.clone(), config.shows_page))
+            .transpose()?;
         let pages = pages.map(|(pages, thread)| {
             helpers.push(thread);
             pages

@@ -71,13 +71,13 @@ impl Pages {
     ///
     /// # Errors
     /// The kernel has no thread for it.
-    pub(super) fn start(cores: u16, origins: Vec<String>) -> io::Result<(Self, JoinHandle<()>)> {
+    pub(super) fn start(cores: u16, origins: Vec<String>, has_page: bool) -> io::Result<(Self, JoinHandle<()>)> {
         let (visits, visitors) = mpsc::channel(PAGE_CONNECTIONS_MAX);
         let (is_stopping, stop) = watch::channel(false);
         let (doors, polled) = (0..cores).map(|_| mpsc::channel(POLLS_COMING_MAX)).unzip();
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let thread = spawn("ringpost-pages", move || {
-            let world = Rc::new(World { sessions: RefCell::default(), origins, doors, next: Cell::new(0) });
+            let world = Rc::new(World { sessions: RefCell::default(), origins, has_page, doors, next: Cell::new(0) });
             LocalSet::new().block_on(&runtime, serve(world, visitors, stop));
         })?;
         let polled = Mutex::new(Vec::into_iter(polled).map(Some).collect());
@@ -106,6 +106,8 @@ struct World {
     sessions: RefCell<HashMap<SessionId, Rc<Session>>>,
     /// Pages of which origins may poll; none: those of the host that they ask.
     origins: Vec<String>,
+    /// The web page is served.
+    has_page: bool,
     /// Where new sessions go, by core.
     doors: Vec<mpsc::Sender<Polled>>,
     /// Which of them is next.

@@ -92,6 +92,7 @@ impl<S: Store> World<S> {
             revocations: Revocations::default(),
             audit: Audit::off(),
             websocket_origins: Vec::new(),
+            shows_page: false,
             cluster: None,
         };
         change(&mut config);

@@ -4,6 +4,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use proto_spec::FRAMES_PATH;
 use thiserror::Error;
 
+use super::files::{self, Asset};
+
 /// Digits of a session's id: 128 bits, six in each.
 const ID_DIGITS: usize = 22;
 
@@ -12,8 +14,17 @@ const ID_DIGITS: usize = 22;
 pub struct SessionId(pub [u8; 16]);
 
 /// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Request {
+    /// Something of long polling.
+    Frames(Frames),
+    /// A file of the web page.
+    Asset(&'static Asset),
+}
+
+/// What is asked for at [`FRAMES_PATH`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frames {
     /// A new session; the body is the beginning of the client's stream.
     Open,
     /// The body stands at this place of the client's stream.
@@ -64,22 +75,25 @@ impl SessionId {
     }
 }
 
-/// What a request asks for.
+/// What a request asks for. `has_page`: the web page is served.
 ///
 /// # Errors
 /// Nothing that is here.
-pub fn request(method: &str, path: &str, query: Option<&str>) -> Result<Request, NoRequest> {
+pub fn request(method: &str, path: &str, query: Option<&str>, has_page: bool) -> Result<Request, NoRequest> {
     if path != FRAMES_PATH {
-        return Err(NoRequest::Path);
+        let asset = files::find(path).filter(|_| has_page).ok_or(NoRequest::Path)?;
+        return if ["GET", "HEAD"].contains(&method) { Ok(Request::Asset(asset)) } else { Err(NoRequest::Method) };
     }
+    frames(method, query).map(Request::Frames)
+}
+
+fn frames(method: &str, query: Option<&str>) -> Result<Frames, NoRequest> {
+    let place = || place(query.unwrap_or_default()).ok_or(NoRequest::Query);
     match (method, query) {
-        ("POST", None | Some("")) => Ok(Request::Open),
-        ("POST", Some(query)) => place(query).map(|(session, at)| Request::Say(session, at)).ok_or(NoRequest::Query),
-        ("GET", query) => {
-            let place = place(query.unwrap_or_default());
-            place.map(|(session, at)| Request::Hear(session, at)).ok_or(NoRequest::Query)
-        }
-        ("OPTIONS", _) => Ok(Request::Preflight),
+        ("POST", None | Some("")) => Ok(Frames::Open),
+        ("POST", Some(_)) => place().map(|(session, at)| Frames::Say(session, at)),
+        ("GET", _) => place().map(|(session, at)| Frames::Hear(session, at)),
+        ("OPTIONS", _) => Ok(Frames::Preflight),
         _ => Err(NoRequest::Method),
     }
 }
@@ -109,14 +123,28 @@ mod tests {
     #[test]
     fn requests_are_told_apart_by_method_and_address() {
         let query = |at: &str| format!("session={}&at={at}", ID.text());
-        let ask = |method, query: &str| request(method, "/v1/frames", Some(query));
-        assert_eq!(request("POST", "/v1/frames", None), Ok(Request::Open));
-        assert_eq!(ask("POST", &query("7")), Ok(Request::Say(ID, 7)));
-        assert_eq!(ask("GET", &query("18446744073709551615")), Ok(Request::Hear(ID, u64::MAX)));
-        assert_eq!(ask("GET", &format!("_=1&at=0&session={}", ID.text())), Ok(Request::Hear(ID, 0)));
-        assert_eq!(ask("OPTIONS", &query("7")), Ok(Request::Preflight));
-        assert_eq!(request("GET", "/v1/frames/", None), Err(NoRequest::Path));
+        let ask = |method, query: &str| frames(method, Some(query));
+        assert_eq!(frames("POST", None), Ok(Frames::Open));
+        assert_eq!(ask("POST", &query("7")), Ok(Frames::Say(ID, 7)));
+        assert_eq!(ask("GET", &query("18446744073709551615")), Ok(Frames::Hear(ID, u64::MAX)));
+        assert_eq!(ask("GET", &format!("_=1&at=0&session={}", ID.text())), Ok(Frames::Hear(ID, 0)));
+        assert_eq!(ask("OPTIONS", &query("7")), Ok(Frames::Preflight));
         assert_eq!(ask("PUT", ""), Err(NoRequest::Method));
+    }
+
+    #[test]
+    fn the_page_is_found_where_it_is_served_and_only_read() {
+        let page = |method, path, has_page| match request(method, path, None, has_page) {
+            Ok(Request::Asset(asset)) => Ok(asset.path),
+            Ok(Request::Frames(_)) => panic!("{path} is no file"),
+            Err(error) => Err(error),
+        };
+        assert_eq!(page("GET", "/", true), Ok("/app/index.html"));
+        assert_eq!(page("HEAD", "/client/index.js", true), Ok("/client/index.js"));
+        assert_eq!(page("POST", "/", true), Err(NoRequest::Method));
+        assert_eq!(page("GET", "/", false), Err(NoRequest::Path));
+        assert_eq!(page("GET", "/v1/frames/", true), Err(NoRequest::Path));
+        assert!(matches!(request("GET", "/v1/frames", None, false), Err(NoRequest::Query)));
     }
 
     #[test]
@@ -136,7 +164,7 @@ mod tests {
             format!("session={}=&at=7", &id[1..]),
             format!("session={id}x&at=7"),
         ] {
-            assert_eq!(request("GET", "/v1/frames", Some(&query)), Err(NoRequest::Query), "{query}");
+            assert_eq!(frames("GET", Some(&query)), Err(NoRequest::Query), "{query}");
         }
     }
 }

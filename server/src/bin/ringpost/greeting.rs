@@ -72,6 +72,11 @@ pub(crate) fn greeting(config: &Config, data: &DataDir, addresses: Addresses, ar
     if tls.is_some() && !arguments.tls_self_signed {
         line("", "where `localhost` stands for a name of the certificate");
     }
+    for (scheme, address) in [("http", websocket), ("https", websocket_tls)] {
+        if let Some(address) = address.filter(|_| config.shows_page()) {
+            line("page", &format!("{scheme}://{address}/"));
+        }
+    }
     line("stop", "Ctrl-C or SIGTERM; a second one exits at once");
     text
 }

@@ -95,6 +95,7 @@ pub(crate) fn start_node(
         revocations,
         audit,
         websocket_origins: config.websocket.origins.clone(),
+        shows_page: config.shows_page(),
         cluster,
     };
     let started =

@@ -18,7 +18,10 @@ use super::{
 use crate::{
     access::upgrade::Pages as Origins,
     limits::{PAGE_BODY_MS, POLL_BODY_BYTES_MAX, POLLS_MAX, RETRY_BUSY_MS},
-    pages::request::{self, SessionId},
+    pages::{
+        files::{Asset, PAGE_POLICY},
+        request::{self as asked, Frames, NoRequest, SessionId},
+    },
 };
 
 type Answer = Response<Full<Bytes>>;
@@ -32,49 +35,60 @@ const NO_SESSION: &str = "there is no such session, or all that it said has been
 /// The answer to one request.
 pub(super) async fn answer(
     world: &Rc<World>,
-    (client, is_tls): (SocketAddr, bool),
+    from: (SocketAddr, bool),
     request: Request<Incoming>,
     is_stopping: bool,
 ) -> Answer {
     let (method, uri) = (request.method().as_str(), request.uri());
-    let asked = match request::request(method, uri.path(), uri.query()) {
-        Ok(asked) => asked,
+    match asked::request(method, uri.path(), uri.query(), world.has_page) {
+        Ok(asked::Request::Asset(asset)) => page(asset, request.headers()),
+        Ok(asked::Request::Frames(frames)) => world.poll(from, frames, request, is_stopping).await,
         Err(error) => {
             let mut answer = said(status(error.status()), &error.to_string());
-            if error == request::NoRequest::Method {
+            if error == NoRequest::Method {
                 answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
             }
-            return answer;
+            answer
         }
-    };
-    let Ok(origin) = origin_of(world, is_tls, &request) else { return said(StatusCode::FORBIDDEN, STRANGE_ORIGIN) };
-    let mut answer = match asked {
-        request::Request::Preflight => preflight(),
-        request::Request::Hear(id, at) => match world.session(id) {
-            Some(session) => outcome(session.hear(at).await),
-            None => said(StatusCode::GONE, NO_SESSION),
-        },
-        request::Request::Say(id, at) => match (body_of(request.into_body()).await, world.session(id)) {
-            (Err(refused), _) => refused,
-            (Ok(body), Some(session)) => outcome(session.say(at, &body).await),
-            (Ok(_), None) => said(StatusCode::GONE, NO_SESSION),
-        },
-        request::Request::Open => match body_of(request.into_body()).await {
-            Err(refused) => refused,
-            Ok(_) if is_stopping => not_now("stopping: the server is stopping"),
-            Ok(body) => world.open(client, &body).await,
-        },
-    };
-    let headers = answer.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(origin) = origin {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     }
-    answer
 }
 
 impl World {
+    /// What a request of long polling is told.
+    async fn poll(
+        self: &Rc<Self>,
+        (client, is_tls): (SocketAddr, bool),
+        frames: Frames,
+        request: Request<Incoming>,
+        is_stopping: bool,
+    ) -> Answer {
+        let Ok(origin) = origin_of(self, is_tls, &request) else { return said(StatusCode::FORBIDDEN, STRANGE_ORIGIN) };
+        let mut answer = match frames {
+            Frames::Preflight => preflight(),
+            Frames::Hear(id, at) => match self.session(id) {
+                Some(session) => outcome(session.hear(at).await),
+                None => said(StatusCode::GONE, NO_SESSION),
+            },
+            Frames::Say(id, at) => match (body_of(request.into_body()).await, self.session(id)) {
+                (Err(refused), _) => refused,
+                (Ok(body), Some(session)) => outcome(session.say(at, &body).await),
+                (Ok(_), None) => said(StatusCode::GONE, NO_SESSION),
+            },
+            Frames::Open => match body_of(request.into_body()).await {
+                Err(refused) => refused,
+                Ok(_) if is_stopping => not_now("stopping: the server is stopping"),
+                Ok(body) => self.open(client, &body).await,
+            },
+        };
+        let headers = answer.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(origin) = origin {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+        }
+        answer
+    }
+
     fn session(&self, id: SessionId) -> Option<Rc<Session>> {
         self.sessions.borrow().get(&id).cloned()
     }
@@ -163,6 +177,45 @@ async fn body_of(body: Incoming) -> Result<Bytes, Answer> {
         Ok(Err(_)) => Err(closing(said(StatusCode::BAD_REQUEST, "the body can not be read"))),
         Err(_) => Err(closing(said(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))),
     }
+}
+
+/// A file of the web page. Browsers keep it, and ask each time whether it is still that.
+fn page(asset: &'static Asset, asked: &HeaderMap) -> Answer {
+    let lists = |name, what: &str| asked.get_all(name).iter().any(|value| is_listed(value.as_bytes(), what));
+    let (mut answer, is_packed) = if lists(header::IF_NONE_MATCH, asset.tag) {
+        (empty(StatusCode::NOT_MODIFIED), false)
+    } else if lists(header::ACCEPT_ENCODING, "gzip") && asset.packed.len() < asset.bytes.len() {
+        (told(StatusCode::OK, asset.kind, asset.packed), true)
+    } else {
+        (told(StatusCode::OK, asset.kind, asset.bytes), false)
+    };
+    let headers = answer.headers_mut();
+    if is_packed {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    for (name, value) in [
+        (header::ETAG, asset.tag),
+        (header::VARY, "Accept-Encoding"),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// Whether a header that is a list has this in it, with whatever behind a semicolon but that it is not wanted.
+fn is_listed(list: &[u8], what: &str) -> bool {
+    list.split(|&byte| byte == b',').any(|one| {
+        let mut parts = one.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+        let name = parts.next().unwrap_or_default();
+        let name = name.strip_prefix(b"W/").unwrap_or(name);
+        name.eq_ignore_ascii_case(what.as_bytes())
+            && !parts.any(|part| matches!(part, b"q=0" | b"q=0.0" | b"q=0.00" | b"q=0.000"))
+    })
 }
 
 fn preflight() -> Answer {
