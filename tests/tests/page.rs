@@ -80,3 +80,19 @@ fn where_the_page_is_off_there_is_none_and_browsers_connect_all_the_same() {
     assert!(answer.status == 404 && answer.text().contains("/v1/ws"), "{}", answer.text());
     assert_eq!(http::ask(address, "POST", "/v1/frames", "", b"").status, 201);
 }
+
+#[test]
+fn a_connection_that_was_used_does_not_become_a_websocket_and_that_of_a_proxy_is_used_once() {
+    let (_server, address) = serving(Page::Loopback);
+    let mut socket = http::connect(address);
+    let mut ask = |path: &str, headers: &str| {
+        http::send(&mut socket, address, ("GET", path, headers), b"");
+        http::read(&mut socket)
+    };
+    assert_eq!(ask("/", "").header("connection"), None, "a browser asks for the rest on the same one");
+    let refused = ask("/v1/ws", "Upgrade: websocket\r\nConnection: Upgrade\r\n");
+    assert!(refused.status == 503 && refused.header("connection") == Some("close"), "{refused:?}");
+    assert!(refused.text().starts_with("not_now: "), "{}", refused.text());
+    let proxied = get(address, "/", "X-Forwarded-For: 192.0.2.1\r\n");
+    assert_eq!((proxied.status, proxied.header("connection")), (200, Some("close")));
+}

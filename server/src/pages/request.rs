@@ -1,7 +1,7 @@
 //! Request: what a method and an address ask for.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use proto_spec::FRAMES_PATH;
+use proto_spec::{FRAMES_PATH, WEBSOCKET_PATH};
 use thiserror::Error;
 
 use super::files::{self, Asset};
@@ -38,8 +38,11 @@ pub enum Frames {
 /// Why nothing is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NoRequest {
+    /// WebSocket, on a connection that has asked for something else before.
+    #[error("not_now: WebSocket is spoken on a connection that begins with it; ask again, on a new one")]
+    Used,
     /// Another path.
-    #[error("nothing is here; WebSocket is at /v1/ws and long polling at {FRAMES_PATH}")]
+    #[error("nothing is here; WebSocket is at {WEBSOCKET_PATH} and long polling at {FRAMES_PATH}")]
     Path,
     /// Another method.
     #[error("the method must be GET or POST")]
@@ -54,6 +57,7 @@ impl NoRequest {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
+            Self::Used => 503,
             Self::Path => 404,
             Self::Method => 405,
             Self::Query => 400,
@@ -80,6 +84,9 @@ impl SessionId {
 /// # Errors
 /// Nothing that is here.
 pub fn request(method: &str, path: &str, query: Option<&str>, has_page: bool) -> Result<Request, NoRequest> {
+    if path == WEBSOCKET_PATH {
+        return Err(NoRequest::Used);
+    }
     if path != FRAMES_PATH {
         let asset = files::find(path).filter(|_| has_page).ok_or(NoRequest::Path)?;
         return if ["GET", "HEAD"].contains(&method) { Ok(Request::Asset(asset)) } else { Err(NoRequest::Method) };
@@ -144,6 +151,7 @@ mod tests {
         assert_eq!(page("POST", "/", true), Err(NoRequest::Method));
         assert_eq!(page("GET", "/", false), Err(NoRequest::Path));
         assert_eq!(page("GET", "/v1/frames/", true), Err(NoRequest::Path));
+        assert_eq!(page("GET", "/v1/ws", true), Err(NoRequest::Used));
         assert!(matches!(request("GET", "/v1/frames", None, false), Err(NoRequest::Query)));
     }
 

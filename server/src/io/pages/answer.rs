@@ -26,6 +26,9 @@ use crate::{
 
 type Answer = Response<Full<Bytes>>;
 
+/// By these a proxy is known. It would use its connection for somebody else's request next, who may ask for WebSocket: so it is closed.
+const OF_PROXIES: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
+
 /// A page of another origin asks in vain.
 const STRANGE_ORIGIN: &str =
     "pages of this origin may not ask; the operator of the server names those that may (websocket.origins)";
@@ -40,7 +43,8 @@ pub(super) async fn answer(
     is_stopping: bool,
 ) -> Answer {
     let (method, uri) = (request.method().as_str(), request.uri());
-    match asked::request(method, uri.path(), uri.query(), world.has_page) {
+    let is_proxied = OF_PROXIES.iter().any(|name| request.headers().contains_key(*name));
+    let answer = match asked::request(method, uri.path(), uri.query(), world.has_page) {
         Ok(asked::Request::Asset(asset)) => page(asset, request.headers()),
         Ok(asked::Request::Frames(frames)) => world.poll(from, frames, request, is_stopping).await,
         Err(error) => {
@@ -48,9 +52,10 @@ pub(super) async fn answer(
             if error == NoRequest::Method {
                 answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
             }
-            answer
+            if error == NoRequest::Used { closing(answer) } else { answer }
         }
-    }
+    };
+    if is_proxied { closing(answer) } else { answer }
 }
 
 impl World {
@@ -255,7 +260,7 @@ fn empty(status: StatusCode) -> Answer {
     answer
 }
 
-/// What follows of the request is not read, so the connection ends.
+/// The connection ends behind this answer.
 fn closing(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
