@@ -386,7 +386,7 @@ export class Client extends EventTarget {
         this.#isFlushing = true;
         while (this.#waiting.length > 0) {
             // Here nothing is about to be answered, so what the store has and this client has not is new.
-            if (this.#waiting.some(({ type }) => type === 'look')) await this.#takeQueued();
+            while (this.#waiting.some(({ type }) => type === 'look')) await this.#takeQueued();
             const events = this.#waiting.splice(0);
             const { changes, kept, position } = this.#changesOf(events);
             if (changes.length > 0) await this.#store.commit(changes);

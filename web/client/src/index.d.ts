@@ -335,6 +335,9 @@ export interface Store {
 /** A store that several tabs share. */
 export interface SharedStore extends Store {
     update<Value>(key: string, change: (value: Value | undefined) => Value): Promise<Value>;
+    /** The page stands still between them: what is asked meanwhile, or was not done before, is done then. */
+    pause(): void;
+    resume(): void;
 }
 
 export declare class MemoryStore implements SharedStore {
@@ -343,6 +346,8 @@ export declare class MemoryStore implements SharedStore {
     entries: Store['entries'];
     close: Store['close'];
     update: SharedStore['update'];
+    pause: SharedStore['pause'];
+    resume: SharedStore['resume'];
 }
 
 export declare class IndexedDbStore implements SharedStore {
@@ -352,6 +357,8 @@ export declare class IndexedDbStore implements SharedStore {
     entries: Store['entries'];
     close: Store['close'];
     update: SharedStore['update'];
+    pause: SharedStore['pause'];
+    resume: SharedStore['resume'];
 }
 
 /** Deletes what a store of this name holds, for good. */
@@ -447,7 +454,7 @@ export declare class Tabs extends Teller {
     probe(): Promise<void>;
     entries(from?: Count, limit?: number): Promise<Entry[]>;
     checkLease(): Promise<void>;
-    suspend(): Promise<void>;
+    suspend(): void;
     resume(): void;
     close(): Promise<void>;
 }

@@ -17,11 +17,14 @@ export const RENEW_AFTER_MS = 20_000;
 /** Whether nobody leads by this lease: there is none, it is over, or its tab is not among the `living`. */
 export const isFree = (lease, living, now) => lease === undefined || lease.until <= now || !living.has(lease.tab);
 
-/** The lease that a tab holds after it asked for it at this time: its own, if it is free or was its own; else what it was. */
+/** The lease after a tab that wants to lead has asked for it: its own in a new term if it is free or was its own; else what it was. */
 export function claimed(lease, tab, living, now) {
     if (lease?.tab !== tab && !isFree(lease, living, now)) return lease;
-    return { tab, until: now + LEASE_MS, term: lease?.tab === tab ? lease.term : (lease?.term ?? 0) + 1 };
+    return { tab, until: now + LEASE_MS, term: (lease?.term ?? 0) + 1 };
 }
+
+/** The lease after the tab that leads in this term has renewed it; what it was, if that is another one by now. */
+export const renewed = (lease, tab, term, now) => (leads(lease, tab, term) ? { ...lease, until: now + LEASE_MS } : lease);
 
 /** The lease that is left when a tab gives its own back. */
 export function released(lease, tab) {

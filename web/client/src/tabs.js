@@ -1,14 +1,13 @@
 // Several tabs of one page, of which one leads: it has the connection, the others follow it by BroadcastChannel (see `lease.js` for who
 // leads). Each tab has the same face, and hears the same events.
 //
-// A message of a follower goes into the store first, as an own one would, and the leader is told to look: so it is there once, whoever leads
-// by then. Requests go to the leader, and again to the next one if it has gone: to ask twice does no harm. What a tab wishes, whom it watches
+// A message goes into the store first, and the leader is told to look: so it is there once, whoever leads by then. Requests go to the leader, and again to the next one if it has gone: to ask twice does no harm. What a tab wishes, whom it watches
 // and whether somebody looks at it, it says to each new leader, which does what all of them wish together.
 //
 // A page that is put away may run no more after its last event: what must be done then, `suspend` does before it waits for anything.
 
 import { RingpostEvent, checkProvider, connect } from './client.js';
-import { LEASE_MS, RENEW_AFTER_MS, claimed, isFree, leads, released } from './lease.js';
+import { LEASE_MS, RENEW_AFTER_MS, claimed, isFree, leads, released, renewed } from './lease.js';
 import { TEXT_BYTES_MAX, WATCHED_MAX } from './limits.js';
 import { placeOf } from './codec/entries.js';
 import { checkMessage } from './session/capabilities.js';
@@ -33,7 +32,9 @@ export class Tabs extends EventTarget {
     #tab = nextMessageId('');
     #name;
     #locks;
+    /** Undefined while this tab stands still: a page that something is posted to is not kept in the back/forward cache. */
     #channel;
+    #Channel;
     #clock;
     /** { client, term, state, presence, wishes } while this tab leads: what it told last of the connection and of whom, and what tabs wish. */
     #leading;
@@ -50,8 +51,9 @@ export class Tabs extends EventTarget {
     #wishes = { status: undefined, watched: [] };
     /** Up to where this tab has heard the log; undefined until the store was asked. */
     #heard;
-    /** What comes while the store is asked for what this tab has missed. */
+    /** What comes while the store is asked for what this tab has missed, and when that is done. */
     #held;
+    #caughtUp = Promise.resolve();
 
     /** As `connect`, with a store that all tabs share and a `name` for it. `locks`, `Channel` and `clock` are for tests. */
     constructor(url, token, { name, store, locks = navigator.locks, Channel = BroadcastChannel, clock = Date.now, ...options }) {
@@ -64,8 +66,7 @@ export class Tabs extends EventTarget {
         this.#name = `ringpost ${name}`;
         this.#locks = locks;
         this.#clock = clock;
-        this.#channel = new Channel(this.#name);
-        this.#channel.onmessage = ({ data }) => this.#hear(data);
+        this.#Channel = Channel;
         this.#begin();
     }
 
@@ -88,12 +89,12 @@ export class Tabs extends EventTarget {
 
     /** As `Client.send`; it settles with the message's id when it is in the store. What becomes of it is told by an event with this id. */
     async send(to, content) {
-        if (this.#leading !== undefined) return this.#leading.client.send(to, content).id;
         checkMessage(to, content, TEXT_BYTES_MAX);
-        this.#lastId = nextMessageId(this.#lastId);
-        await this.#store.commit([{ op: 'message', id: this.#lastId, number: null, to, content }]);
-        this.#channel.postMessage({ look: true });
-        return this.#lastId;
+        const id = (this.#lastId = nextMessageId(this.#lastId));
+        await this.#store.commit([{ op: 'message', id, number: null, to, content }]);
+        if (this.#leading === undefined) this.#say({ look: true });
+        else this.#leading.client.look();
+        return id;
     }
 
     /** As `Client.request`. */
@@ -132,9 +133,31 @@ export class Tabs extends EventTarget {
     }
 
     /** This tab is about to stand still: another one may lead. */
-    async suspend() {
+    suspend() {
+        this.#store.pause();
+        // What is left of it is done when the tab goes on, and fails if another one leads by then, as it may.
+        this.#stop().catch(() => {});
+    }
+
+    /** It goes on: it hears what it has missed, and leads again when it can. */
+    resume() {
+        this.#store.resume();
+        if (!this.#isClosed && this.#candidate === undefined) this.#begin();
+    }
+
+    async close() {
+        this.#isClosed = true;
+        await this.#stop();
+        for (const { reject } of this.#calls.values()) reject(closedError());
+        this.#calls.clear();
+    }
+
+    /** From now on this tab neither leads nor wants to. */
+    async #stop() {
         if (this.#candidate === undefined) return;
-        this.#channel.postMessage({ gone: this.#tab });
+        this.#say({ gone: this.#tab });
+        this.#channel.close();
+        this.#channel = undefined;
         clearTimeout(this.#timer);
         this.#rest?.();
         const { letGo } = this.#candidate;
@@ -143,25 +166,16 @@ export class Tabs extends EventTarget {
         await this.#stopLeading();
     }
 
-    /** It goes on: it hears what it has missed, and leads again when it can. */
-    resume() {
-        if (!this.#isClosed && this.#candidate === undefined) this.#begin();
-    }
-
-    async close() {
-        this.#isClosed = true;
-        await this.suspend();
-        this.#channel.close();
-        for (const { reject } of this.#calls.values()) reject(closedError());
-        this.#calls.clear();
-    }
-
     /** From now on this tab lives, and stands for the lead. */
     #begin() {
+        this.#channel = new this.#Channel(this.#name);
+        this.#channel.onmessage = ({ data }) => this.#hear(data);
         this.#locks.request(`${this.#name} ${this.#tab}`, () => new Promise((resolve) => (this.#rest = resolve))).catch(() => {});
         this.#stand({});
-        this.#catchUp().catch((error) => this.#onFailed(error));
+        // One after the other, if it stands still again meanwhile.
+        this.#caughtUp = this.#caughtUp.then(() => this.#catchUp()).catch((error) => this.#onFailed(error));
         this.#wish({});
+        this.#askAgain();
     }
 
     /** Wants to lead, as soon as nobody does. */
@@ -220,7 +234,7 @@ export class Tabs extends EventTarget {
         const leading = { client, term, state: undefined, presence: new Map(), wishes: new Map([[this.#tab, this.#wishes]]) };
         this.#leading = leading;
         for (const type of TOLD) client.addEventListener(type, ({ detail }) => this.#leading === leading && this.#onTold(type, detail));
-        this.#channel.postMessage({ leader: this.#tab });
+        this.#say({ leader: this.#tab });
         this.#doWishes();
         this.#askAgain();
         this.#watchLease();
@@ -230,7 +244,7 @@ export class Tabs extends EventTarget {
     async #renew(living) {
         const { term, wishes } = this.#leading;
         for (const tab of wishes.keys()) if (!living.has(tab) && tab !== this.#tab) this.#onGone(tab);
-        const lease = await this.#store.update(LEASE, (known) => (leads(known, this.#tab, term) ? claimed(known, this.#tab, living, this.#clock()) : known));
+        const lease = await this.#store.update(LEASE, (known) => renewed(known, this.#tab, term, this.#clock()));
         if (!leads(lease, this.#tab, term)) await this.#onLeaseLost();
     }
 
@@ -261,11 +275,15 @@ export class Tabs extends EventTarget {
     /** This tab can not lead, and another one may. */
     async #onFailed(error) {
         if (this.#candidate === undefined) return;
-        await this.suspend().catch(() => {});
+        await this.#stop().catch(() => {});
         this.#tell('ended', { reason: { kind: 'failed', words: error.message, error } });
     }
 
     // ---- What tabs tell each other ----
+
+    #say(what) {
+        this.#channel?.postMessage(what);
+    }
 
     #onTold(type, detail) {
         if (type === 'ended' && detail.reason.kind === 'failed') {
@@ -277,7 +295,7 @@ export class Tabs extends EventTarget {
         const told = detail.why instanceof Error ? { ...detail, why: { code: detail.why.code, message: detail.why.message } } : detail;
         if (['welcome', 'disconnected', 'token_wanted', 'ended'].includes(type)) this.#leading.state = { type, detail: told };
         if (type === 'presence') this.#leading.presence.set(told.user, told);
-        this.#channel.postMessage({ type, detail: told });
+        this.#say({ type, detail: told });
         return this.#tell(type, told);
     }
 
@@ -297,7 +315,7 @@ export class Tabs extends EventTarget {
     /** Tells what other tabs have stored since this one stood still. A tab that begins has missed nothing: it reads what it shows. */
     async #catchUp() {
         const told = [];
-        this.#held ??= [];
+        this.#held = [];
         try {
             const { position, since } = await this.#store.load();
             const [after, last] = [this.#heard, position ?? 0];
@@ -318,7 +336,7 @@ export class Tabs extends EventTarget {
     #wish(news) {
         this.#wishes = { ...this.#wishes, ...news };
         if (this.#candidate === undefined) return;
-        if (this.#leading === undefined) return void this.#channel.postMessage({ wishes: this.#wishes, of: this.#tab });
+        if (this.#leading === undefined) return void this.#say({ wishes: this.#wishes, of: this.#tab });
         this.#leading.wishes.set(this.#tab, this.#wishes);
         this.#doWishes();
     }
@@ -338,9 +356,9 @@ export class Tabs extends EventTarget {
     #greet(tab, { watched }) {
         const { wishes, state, presence } = this.#leading;
         const known = wishes.get(tab);
-        if (known === undefined && state !== undefined) this.#channel.postMessage({ ...state, only: tab });
+        if (known === undefined && state !== undefined) this.#say({ ...state, only: tab });
         const others = watched.filter((user) => presence.has(user) && !known?.watched.includes(user));
-        for (const user of others) this.#channel.postMessage({ type: 'presence', detail: presence.get(user), only: tab });
+        for (const user of others) this.#say({ type: 'presence', detail: presence.get(user), only: tab });
     }
 
     #onGone(tab) {
@@ -361,7 +379,7 @@ export class Tabs extends EventTarget {
         const call = ++this.#lastCall;
         return new Promise((resolve, reject) => {
             this.#calls.set(call, { name, args, resolve, reject });
-            this.#channel.postMessage({ call, from: this.#tab, name, args });
+            this.#say({ call, from: this.#tab, name, args });
         });
     }
 
@@ -369,7 +387,7 @@ export class Tabs extends EventTarget {
     #askAgain() {
         for (const [call, { name, args, resolve, reject }] of this.#calls) {
             if (this.#leading === undefined) {
-                this.#channel.postMessage({ call, from: this.#tab, name, args });
+                this.#say({ call, from: this.#tab, name, args });
                 continue;
             }
             this.#calls.delete(call);
@@ -402,7 +420,7 @@ export class Tabs extends EventTarget {
             if (this.#leading !== leading) return undefined;
             answer.error = { message, code };
         }
-        return this.#isClosed ? undefined : this.#channel.postMessage(answer);
+        return this.#say(answer);
     }
 
     #onAnswer({ call, value, error }) {

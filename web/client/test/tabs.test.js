@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { MemoryStore, Tabs, followPage } from '../src/index.js';
-import { LEASE_MS, claimed, leads, released } from '../src/lease.js';
+import { LEASE_MS, claimed, leads, released, renewed } from '../src/lease.js';
 import { DEVICE, PEER, Server } from './model.js';
 
 const TO = { user: PEER };
@@ -14,7 +14,9 @@ test('a lease is for one tab until it is over, given back, or its tab is gone, a
     const first = claimed(undefined, 'a', living, 1_000);
     assert.deepEqual(first, { tab: 'a', until: 1_000 + LEASE_MS, term: 1 });
     assert.deepEqual(claimed(first, 'b', living, 1_000 + LEASE_MS - 1), first, 'it is not free');
-    assert.deepEqual(claimed(first, 'a', living, 5_000), { tab: 'a', until: 5_000 + LEASE_MS, term: 1 }, 'renewed');
+    assert.deepEqual(renewed(first, 'a', 1, 5_000), { tab: 'a', until: 5_000 + LEASE_MS, term: 1 });
+    assert.deepEqual(renewed(first, 'b', 1, 5_000), first, 'it is of another tab');
+    assert.deepEqual(claimed(first, 'a', living, 5_000), { tab: 'a', until: 5_000 + LEASE_MS, term: 2 }, 'what it left undone is of the term before');
     assert.deepEqual(claimed(first, 'b', new Set(['b']), 5_000), { tab: 'b', until: 5_000 + LEASE_MS, term: 2 }, 'its tab is gone');
     const second = claimed(first, 'b', living, 1_000 + LEASE_MS);
     assert.ok(leads(second, 'b', 2) && !leads(second, 'a', 1));
@@ -182,8 +184,8 @@ test('when the leader is put away another one leads, and what waited is sent and
     await tabs[0].send(TO, { text: 'from a tab that does not lead' });
     await until('the second one leads', () => tabs[1].isLeading);
     await until('it is sent', () => browser.texts.length === 1);
-    assert.equal((await asked).first, 1);
     tabs[0].resume();
+    assert.equal((await asked).first, 1);
     await tabs[1].close();
     await until('the first one leads again', () => tabs[0].isLeading);
     await tabs[0].close();

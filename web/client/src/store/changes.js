@@ -8,6 +8,8 @@
 //   update(key, change) -> the value that `change` makes of the one under the key, in one step: what tabs agree on.
 //   entries(from, limit)-> the log's entries from a seq on, by ascending seq.
 //   close()
+// and one that tabs share:
+//   pause(), resume()      the page stands still between them: what is asked meanwhile, or was not done before, is done then.
 //
 // Changes, in the order in which they are made:
 //   { op: 'message', id, number, to, content }   a message without its answer, or its number

@@ -3,6 +3,9 @@
 // An upgrade of the layout needs all connections to the database closed, and one of a frozen tab never is: its script does not run, and no
 // `blocked` is told either. So each layout has a database of its own name: a program with a newer layout makes that, and reads what it
 // moves out of the old one, which is opened as it is. Nothing is upgraded in place, and nobody waits for a tab that stands still.
+//
+// Nor for its transactions, which would hold up those of all other tabs for a minute: `pause` aborts them, and what they were for is done
+// anew when the page goes on.
 
 import { CommitRefused, LOG_ENTRIES_MAX } from './changes.js';
 import { randomId } from './device.js';
@@ -57,45 +60,90 @@ export class IndexedDbStore {
     #database;
     /** How many entries the log has, as far as this tab knows; it is counted when it is first written to. */
     #entries;
+    /** Transactions that are not over, and those that `pause` has ended. */
+    #open = new Set();
+    #aborted = new WeakSet();
+    /** While the page stands still: settles when it goes on. */
+    #going;
+    #go;
 
     constructor(database) {
         this.#database = database;
     }
 
+    /** The page is about to stand still: nothing is done until `resume`. */
+    pause() {
+        this.#going ??= new Promise((resolve) => (this.#go = resolve));
+        for (const transaction of this.#open) {
+            try {
+                transaction.abort();
+                this.#aborted.add(transaction);
+            } catch {
+                // It is over, or needs no script any more.
+            }
+        }
+    }
+
+    resume() {
+        this.#go?.();
+        this.#going = undefined;
+    }
+
     async load() {
-        const transaction = this.#database.transaction(['state', 'messages'], 'readwrite', { durability: 'strict' });
-        const done = committed(transaction);
-        const state = transaction.objectStore('state');
-        const [device, position, messages] = await Promise.all([
-            promiseOf(state.get('device')),
-            promiseOf(state.get('position')),
-            promiseOf(transaction.objectStore('messages').getAll()),
-        ]);
-        const own = device ?? randomId();
-        if (device === undefined) state.put(own, 'device');
-        await done;
+        const read = (transaction) =>
+            Promise.all([
+                promiseOf(transaction.objectStore('state').get('device')),
+                promiseOf(transaction.objectStore('state').get('position')),
+                promiseOf(transaction.objectStore('messages').getAll()),
+            ]);
+        const [device, position, messages] = await this.#in(['state', 'messages'], 'readonly', read);
+        const own = device ?? (await this.update('device', (known) => known ?? randomId()));
         return { device: own, epoch: 0n, since: 0, position: null, ...position, messages };
     }
 
     /** See `changes.js`. */
     async commit(changes, only) {
-        const transaction = this.#database.transaction(['log', 'messages', 'state'], 'readwrite', { durability: 'strict' });
-        const done = committed(transaction);
-        const log = transaction.objectStore('log');
-        if (only !== undefined && !only.holds(await promiseOf(transaction.objectStore('state').get(only.key)))) {
-            done.catch(() => {});
-            transaction.abort();
-            throw new CommitRefused(only.key);
-        }
-        this.#entries ??= await promiseOf(log.count());
-        for (const change of changes) this.#make(change, transaction);
-        if (this.#entries > LOG_ENTRIES_MAX) await this.#dropOldest(log);
         try {
-            await done;
+            await this.#in(['log', 'messages', 'state'], 'readwrite', (transaction) => this.#commitIn(transaction, changes, only));
         } catch (error) {
             // What was counted is not there.
             this.#entries = undefined;
+            if (error instanceof CommitRefused) throw error;
             throw new Error(`the browser could not store what came (${error.name}: ${error.message}); free some space and load the page again`);
+        }
+    }
+
+    async #commitIn(transaction, changes, only) {
+        const log = transaction.objectStore('log');
+        if (only !== undefined && !only.holds(await promiseOf(transaction.objectStore('state').get(only.key)))) throw new CommitRefused(only.key);
+        this.#entries ??= await promiseOf(log.count());
+        for (const change of changes) this.#make(change, transaction);
+        if (this.#entries > LOG_ENTRIES_MAX) await this.#dropOldest(log);
+    }
+
+    /** What `does` gives, when all that it did in a transaction is durable. */
+    async #in(stores, mode, does) {
+        for (;;) {
+            await this.#going;
+            const transaction = this.#database.transaction(stores, mode, { durability: 'strict' });
+            const done = committed(transaction);
+            // It is awaited below, unless `does` fails first.
+            done.catch(() => {});
+            this.#open.add(transaction);
+            try {
+                const value = await does(transaction);
+                await done;
+                return value;
+            } catch (error) {
+                if (this.#aborted.has(transaction)) {
+                    this.#entries = undefined;
+                    continue;
+                }
+                if (error instanceof CommitRefused) transaction.abort();
+                throw error;
+            } finally {
+                this.#open.delete(transaction);
+            }
         }
     }
 
@@ -126,19 +174,18 @@ export class IndexedDbStore {
         this.#entries -= keys.length;
     }
 
-    async entries(from = 1, limit = LOG_ENTRIES_MAX) {
-        return promiseOf(this.#database.transaction('log').objectStore('log').getAll(IDBKeyRange.lowerBound(from), limit));
+    entries(from = 1, limit = LOG_ENTRIES_MAX) {
+        return this.#in('log', 'readonly', (transaction) => promiseOf(transaction.objectStore('log').getAll(IDBKeyRange.lowerBound(from), limit)));
     }
 
     /** What several tabs agree on: reads the value under a key and writes what `change` makes of it, in one transaction. */
-    async update(key, change) {
-        const transaction = this.#database.transaction('state', 'readwrite');
-        const done = committed(transaction);
-        const state = transaction.objectStore('state');
-        const value = change(await promiseOf(state.get(key)));
-        state.put(value, key);
-        await done;
-        return value;
+    update(key, change) {
+        return this.#in('state', 'readwrite', async (transaction) => {
+            const state = transaction.objectStore('state');
+            const value = change(await promiseOf(state.get(key)));
+            state.put(value, key);
+            return value;
+        });
     }
 
     async close() {

@@ -63,5 +63,10 @@ export class MemoryStore {
         return value;
     }
 
+    /** Other tabs never wait for it. */
+    pause() {}
+
+    resume() {}
+
     async close() {}
 }
