@@ -55,26 +55,35 @@ export class Thread {
     }
 
     #put(entry) {
-        const place = placeOf(entry);
+        const place = placeOf(entry) ?? this.#placeByName(entry.content.reaction);
         if (place === undefined || this.#deleted.has(place)) return;
         const { content } = entry;
         const isMine = entry.kind === 'sent';
         const author = isMine ? this.#me : entry.from;
         if (content.reaction !== undefined) return void this.#feel(place, author, entry.seq, content.reaction.reaction);
-        if (this.#messages.get(place)?.seq >= entry.seq) return;
+        const known = this.#messages.get(place);
+        if (known?.seq >= entry.seq) return;
         const change = content.edit ?? content.unsend;
         const message = {
             place,
             name: { author, author_seq: change?.author_seq ?? (isMine ? entry.seq : entry.origin) },
             isMine,
             seq: entry.seq,
-            time: change?.written || entry.time,
+            // What this device changed itself does not say when it was written.
+            time: change === undefined ? entry.time : change.written || known?.time || entry.time,
             isEdited: content.edit !== undefined,
             // Undefined: it was taken back.
             content: content.unsend === undefined ? (content.edit?.content ?? content) : undefined,
         };
         this.#messages.set(place, message);
         this.#sorted = undefined;
+    }
+
+    /** A reaction of this device names its message alone. */
+    #placeByName(reaction) {
+        if (reaction === undefined || reaction.place === 0) return undefined;
+        const isIt = ({ name }) => name.author === reaction.author && name.author_seq === reaction.author_seq;
+        return this.#inOrder.find(isIt)?.place;
     }
 
     #feel(place, user, seq, reaction) {

@@ -2,7 +2,7 @@
 //
 //   node web/app/test/serve.js PORT HOST:PORT        the second one: where the server's WebSocket listens
 //
-// Requests for `/v1/ws` go on to the server as they are. What a browser's own switch does not do, this does: cut what is open.
+// The upgrade to WebSocket goes on to the server as it is. What a browser's own switch does not do, this does: cut what is open.
 
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -44,8 +44,7 @@ export async function serve(port, to) {
     const [host, toPort] = to.split(':');
     const open = new Set();
     let isCut = false;
-    const server = createServer((request, response) => void answer(request, response));
-    server.on('upgrade', (request, socket, head) => {
+    const through = (request, socket, head) => {
         if (isCut) return socket.destroy();
         const there = connect(Number(toPort), host);
         for (const end of [socket, there]) {
@@ -57,14 +56,20 @@ export async function serve(port, to) {
                 there.destroy();
             });
         }
-        there.write(`GET ${request.url} HTTP/1.1\r\n`);
+        there.write(`${request.method} ${request.url} HTTP/1.1\r\n`);
         for (let at = 0; at < request.rawHeaders.length; at += 2) there.write(`${request.rawHeaders[at]}: ${request.rawHeaders[at + 1]}\r\n`);
         there.write('\r\n');
         there.write(head);
         socket.pipe(there);
         there.pipe(socket);
         return undefined;
+    };
+    const server = createServer((request, response) => {
+        // To poll is to wait for answers: a page gets none here, and goes on with its WebSocket.
+        if (request.url.startsWith('/v1/')) return void response.writeHead(503, { connection: 'close' }).end('only WebSocket goes through here\n');
+        return void answer(request, response);
     });
+    server.on('upgrade', through);
     await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
     return {
         port: server.address().port,

@@ -66,6 +66,15 @@ test('ticks follow what the other side has and has read, and only what changed i
     assert.deepEqual(after.map((item, at) => item === before[at]), [true, false, true]);
 });
 
+test('what this device has done itself names its message by its author, and shows where that stands', () => {
+    const thread = new Thread(ME);
+    thread.page(page(1, false, [received(1, { text: 'one' }), sent(2, { text: 'two' })]));
+    thread.entry(sent(3, { reaction: { author: PEER, author_seq: 101, reaction: '👍' } }));
+    thread.entry(sent(4, { edit: { author: ME, author_seq: 2, content: { text: 'two, better' } } }));
+    assert.deepEqual(shown(thread), [[1, 'one', '👍'], [2, 'two, better']]);
+    assert.equal(thread.items[1].time, 2_000, 'when it was written');
+});
+
 test('reactions are counted, those of most users first, and what was taken back counts nothing', () => {
     const felt = counted(new Map([[1n, '👍'], [2n, '❤️'], [3n, '❤️'], [4n, '']]));
     assert.deepEqual(felt, [{ reaction: '❤️', users: [2n, 3n] }, { reaction: '👍', users: [1n] }]);

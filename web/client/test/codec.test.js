@@ -56,7 +56,9 @@ test('a change stands where its message does', () => {
     const edit = (place) => ({ edit: { author: 7n, author_seq: 3, content: { text: 'x' }, place, written: 0 } });
     assert.equal(placeOf({ kind: 'received', seq: 9, content: edit(4) }), 4);
     assert.equal(placeOf({ kind: 'received', seq: 9, content: edit(0) }), undefined, 'it is to be shown nowhere');
-    assert.equal(placeOf({ kind: 'sent', seq: 9, content: edit(0) }), 3, 'accepted stands for it');
+    for (const content of [edit(0), edit(undefined)]) assert.equal(placeOf({ kind: 'sent', seq: 9, content }), 3, 'accepted stands for it');
+    const reaction = { reaction: { author: 8n, author_seq: 3, reaction: 'x' } };
+    assert.equal(placeOf({ kind: 'sent', seq: 9, content: reaction }), undefined, 'it names a place in the log of somebody else');
     assert.equal(placeOf({ kind: 'delivered', seq: 9 }), undefined);
 });
 

@@ -45,14 +45,17 @@ export const ENTRY = {
 /** What a change says of where it stands, if it is one. */
 const stands = (content) => content.edit ?? content.unsend ?? content.reaction;
 
-/** Where the message stands that an entry is or is about, in the own log (SPEC 5.4.5); undefined if it is none, or nowhere. */
+/**
+ * Where the message stands that an entry is or is about, in the own log (SPEC 5.4.5); undefined if it is none, or nowhere. To the device that
+ * sent it `accepted` stands for an entry, without a place: an edit and an `unsend` are about an own message, and name its place; of a reaction
+ * only who has the message knows it.
+ */
 export function placeOf(entry) {
     if (entry.kind !== 'received' && entry.kind !== 'sent') return undefined;
     const change = stands(entry.content);
     if (change === undefined) return entry.seq;
-    // To the device that sent it `accepted` stands for the entry, without a place.
-    const place = change.place === 0 && entry.kind === 'sent' ? change.author_seq : change.place;
-    return place === 0 ? undefined : place;
+    const isOwn = entry.kind === 'sent' && entry.content.reaction === undefined;
+    return change.place || (isOwn ? change.author_seq : undefined);
 }
 
 export const isReaction = (entry) => entry.content?.reaction !== undefined;
