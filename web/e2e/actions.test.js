@@ -73,7 +73,7 @@ test('a group is begun, written to, and left', async () => {
     await alice.page.waits('the dialog is open', `document.querySelector('dialog input[name=name]') !== null`);
     await alice.page.evaluate(`document.querySelector('dialog input[name=name]').value = 'Hiking crew'; document.querySelector('dialog input[name=users]').value = '${BOB}, ${CAROL}'`);
     await alice.clicks('dialog button', 'Begin a group');
-    await alice.reads('.head h2', 'Hiking crew');
+    await alice.reads('.head h1', 'Hiking crew');
     await alice.writes('Saturday at eight?');
     await bob.reads('.row', 'Hiking crew');
     await bob.clicks('.row', 'Hiking crew');

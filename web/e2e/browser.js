@@ -91,6 +91,8 @@ export class Browser {
 export class Page {
     /** What its scripts did not catch, or it was not allowed to do. */
     faults = [];
+    /** Called with whatever its domains tell: their method, and its parameters. */
+    onEvent = () => {};
     #browser;
     #target;
     #session;
@@ -154,6 +156,7 @@ export class Page {
     }
 
     #onEvent(method, params) {
+        this.onEvent(method, params);
         if (method === 'Runtime.exceptionThrown') this.faults.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
         // A connection that is lost is no fault of the page.
         if (method === 'Log.entryAdded' && params.entry.level === 'error' && params.entry.source !== 'network') this.faults.push(params.entry.text);

@@ -5,10 +5,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { serve } from '../app/test/serve.js';
 import { codec, connect } from '../client/src/index.js';
 import { tcp } from '../client/src/transport/tcp.js';
 import { Browser, until } from './browser.js';
+import { proxyTo } from './proxy.js';
 
 const PROGRAM = process.env.RINGPOST_PROGRAM;
 
@@ -29,7 +29,7 @@ export class World {
     static async start() {
         const world = new World();
         await world.startServer();
-        world.#proxy = await serve(0, `${world.#address}:${WEBSOCKET}`);
+        world.#proxy = await proxyTo(world.#address, WEBSOCKET);
         return world;
     }
 

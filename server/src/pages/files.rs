@@ -57,6 +57,17 @@ mod tests {
     }
 
     #[test]
+    fn a_script_comes_without_its_comments_and_with_its_lines() {
+        let source = include_str!("../../../web/client/src/tabs.js");
+        let script = std::str::from_utf8(find("/client/tabs.js").unwrap().bytes).unwrap();
+        assert_eq!(script.lines().count(), source.lines().count());
+        for (sent, written) in script.lines().zip(source.lines()) {
+            let is_comment = ["//", "/*", "*"].iter().any(|start| written.trim().starts_with(start));
+            assert_eq!(sent, if is_comment { "" } else { written });
+        }
+    }
+
+    #[test]
     fn every_file_that_the_page_names_is_there() {
         let page = std::str::from_utf8(find("/").unwrap().bytes).unwrap();
         let named = page.split('"').filter(|text| text.starts_with("/app/") || text.starts_with("/client/"));

@@ -141,7 +141,8 @@ function ofGroup(group, me) {
     const newest = pushed.findLast(({ entry: { content } }) => isMessage(content) || content.edit !== undefined || content.unsend !== undefined);
     const last = newest?.entry ?? row.last ?? pushed.at(-1)?.entry;
     const above = pushed.filter(({ place, author, entry }) => place > row.head && author !== me && isMessage(entry.content)).length;
-    const counted = group.readUpTo >= group.reached ? 0 : row.unread + above;
+    // The row counts one's own, too; and who wrote last has seen what was there.
+    const counted = group.readUpTo >= group.reached || last?.from === me ? 0 : row.unread + above;
     return {
         unread: group.standing === 'member' ? (group.unread(me) ?? counted) : 0,
         time: last === undefined ? 0 : timeOf(last),

@@ -1,8 +1,8 @@
-// Serves the page as a Ringpost server does, from the files, for who changes them; and is the proxy in which tests cut connections.
+// Serves the page as a Ringpost server does, but from the files as they are now, for who changes them.
 //
 //   node web/app/test/serve.js PORT HOST:PORT        the second one: where the server's WebSocket listens
 //
-// The upgrade to WebSocket goes on to the server as it is. What a browser's own switch does not do, this does: cut what is open.
+// The upgrade to WebSocket goes on to the server as it is.
 
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -39,58 +39,28 @@ async function answer(request, response) {
     return response.writeHead(200, headers).end(body);
 }
 
-/** Serves on `port` of 127.0.0.1: { port, cut, restore, close }. `to`: the server's `host:port`, of its WebSocket. */
+/** Serves on `port` of 127.0.0.1; `to`: the server's `host:port`, of its WebSocket. Gives the port. */
 export async function serve(port, to) {
     const [host, toPort] = to.split(':');
-    const open = new Set();
-    let isCut = false;
-    const through = (request, socket, head) => {
-        if (isCut) return socket.destroy();
+    const server = createServer((request, response) => void answer(request, response));
+    server.on('upgrade', (request, socket, head) => {
         const there = connect(Number(toPort), host);
-        for (const end of [socket, there]) {
-            open.add(end);
+        for (const [end, other] of [[socket, there], [there, socket]]) {
             end.on('error', () => {});
-            end.on('close', () => {
-                open.delete(end);
-                socket.destroy();
-                there.destroy();
-            });
+            end.on('close', () => other.destroy());
         }
-        there.write(`${request.method} ${request.url} HTTP/1.1\r\n`);
+        there.write(`GET ${request.url} HTTP/1.1\r\n`);
         for (let at = 0; at < request.rawHeaders.length; at += 2) there.write(`${request.rawHeaders[at]}: ${request.rawHeaders[at + 1]}\r\n`);
         there.write('\r\n');
         there.write(head);
         socket.pipe(there);
         there.pipe(socket);
-        return undefined;
-    };
-    const server = createServer((request, response) => {
-        // To poll is to wait for answers: a page gets none here, and goes on with its WebSocket.
-        if (request.url.startsWith('/v1/')) return void response.writeHead(503, { connection: 'close' }).end('only WebSocket goes through here\n');
-        return void answer(request, response);
     });
-    server.on('upgrade', through);
     await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
-    return {
-        port: server.address().port,
-        /** Ends every connection to the server, and lets none through until `restore`. */
-        cut() {
-            isCut = true;
-            for (const end of open) end.destroy();
-        },
-        restore() {
-            isCut = false;
-        },
-        close() {
-            for (const end of open) end.destroy();
-            server.closeAllConnections();
-            server.close();
-        },
-    };
+    return server.address().port;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
     const [port, to] = process.argv.slice(2);
-    const { port: served } = await serve(Number(port), to);
-    console.log(`http://127.0.0.1:${served}/`);
+    console.log(`http://127.0.0.1:${await serve(Number(port), to)}/`);
 }

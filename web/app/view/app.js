@@ -26,7 +26,7 @@ export class App {
     #noticeTimer;
     #statusTimer;
     #search;
-    #head = { avatar: h('span', { class: 'head-avatar' }), title: h('h2', {}), says: h('p', { class: 'head-says', 'aria-live': 'polite' }) };
+    #head = { avatar: h('span', { class: 'head-avatar' }), title: h('h1', {}), says: h('p', { class: 'head-says', 'aria-live': 'polite' }) };
     #isDue = false;
     #headOf;
 
@@ -42,7 +42,7 @@ export class App {
             info: async (item) => (await dialogs()).openInfo(model, model.open.group, item),
         });
         this.#search = h('input', { type: 'search', placeholder: 'Search', 'aria-label': 'Search conversations and loaded messages', input: () => this.#list.search(this.#search.value), keydown: (event) => this.#onSearchKey(event) });
-        this.element = h('div', { class: 'app', keydown: (event) => this.#onKey(event) }, this.#side(), this.#main(), this.#notice);
+        this.element = h('main', { class: 'app', keydown: (event) => this.#onKey(event) }, this.#side(), this.#main(), this.#notice);
         document.addEventListener('visibilitychange', () => this.#markRead());
         window.addEventListener('focus', () => this.#markRead());
     }
@@ -50,7 +50,7 @@ export class App {
     #side() {
         const account = iconButton('more', 'Account', async () => (await dialogs()).openAccount(this.#model, this.#does));
         const begin = iconButton('add', 'New conversation', async () => (await dialogs()).openNew(this.#model, (conversation) => this.#open(conversation)));
-        return h('header', { class: 'side' }, h('div', { class: 'bar' }, h('h1', {}, h('img', { src: '/app/icon.svg', alt: '', width: 28, height: 28 }), 'Ringpost'), begin, account), h('div', { class: 'search' }, icon('search'), this.#search), this.#status, this.#list.element);
+        return h('div', { class: 'side' }, h('div', { class: 'bar' }, h('h1', {}, h('img', { src: '/app/icon.svg', alt: '', width: 28, height: 28 }), 'Ringpost'), begin, account), h('div', { class: 'search' }, icon('search'), this.#search), this.#status, this.#list.element);
     }
 
     #main() {
@@ -60,7 +60,7 @@ export class App {
         const toEnd = iconButton('down', 'To the newest message', () => this.#thread.toEnd(), { class: 'icon-button to-end' });
         const nothing = h('div', { class: 'nothing' }, h('img', { src: '/app/icon.svg', alt: '', width: 64, height: 64 }), h('p', {}, 'Choose a conversation, or begin one.'));
         const talk = h('div', { class: 'talk' }, h('div', { class: 'bar' }, back, of, h('div', { class: 'head' }, title, says), details), h('div', { class: 'thread-frame', seen: () => this.#markRead() }, this.#thread.element, toEnd), this.#composer.element);
-        return h('main', { class: 'main' }, nothing, talk);
+        return h('section', { class: 'main', 'aria-label': 'Conversation' }, nothing, talk);
     }
 
     /** Shows what the model has, once for all that happened since the last frame. */

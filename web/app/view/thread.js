@@ -1,7 +1,8 @@
 // The messages of the open conversation.
 //
-// It is laid out from its end (`column-reverse` around one block): what is loaded above moves nothing that is seen. Messages out of sight are
-// neither laid out nor painted (`content-visibility`), and those that say what they said before keep their element.
+// It is laid out from its end (`column-reverse` around one block): what is loaded above moves nothing that is seen. Messages are in chunks, of
+// which those out of sight are neither laid out nor painted (`content-visibility`): with ten thousand, to skip each of them by itself takes
+// longer than to show what is seen. Messages that say what they said before keep their element.
 
 import { conversationKey } from '/client/index.js';
 import * as words from '../model/words.js';
@@ -18,6 +19,12 @@ const FOLLOWS_WITHIN_MS = 5 * 60 * 1_000;
 /** Pixels from the end that still count as the end. */
 const END_WITHIN_PX = 40;
 
+/** One message of so many begins a chunk: some screens of them. */
+const CHUNK_MESSAGES = 48;
+
+/** Whether a message begins a chunk: by its place alone, so that the chunks are the same whatever was loaded before or behind it. */
+const beginsChunk = ({ place }) => place !== undefined && Math.imul(place, 0x9e3779b1) >>> 0 < 2 ** 32 / CHUNK_MESSAGES;
+
 export class ThreadView {
     element = h('div', { class: 'thread', tabindex: 0, role: 'region', 'aria-label': 'Messages', scroll: () => this.#onScroll() });
     #model;
@@ -27,6 +34,8 @@ export class ThreadView {
     #key;
     /** By key: { item, element, follows }. */
     #made = new Map();
+    /** By the key of the message that begins them. */
+    #chunks = new Map();
     #target;
 
     /** `tools`: what can be done with a message, see tools.js. */
@@ -62,25 +71,28 @@ export class ThreadView {
         const isOther = key !== this.#key;
         if (isOther) {
             this.#made.clear();
+            this.#chunks.clear();
             this.#key = key;
         }
         const items = this.#model.items();
         const sent = items.at(-1);
         const isNewOfMine = sent?.isMine && !this.#made.has(sent.key) && !isOther;
         const focused = this.#inner.contains(document.activeElement) ? document.activeElement.closest('[data-key]')?.dataset.key : undefined;
-        setChildren(this.#inner, this.#elements(items, open.group !== undefined));
+        this.#lay(items, open.group !== undefined);
         if (focused !== undefined && !this.#inner.contains(document.activeElement)) this.#made.get(focused)?.element.focus();
         if (isOther || isNewOfMine) this.toEnd();
         if (this.#target !== undefined) this.#goToTarget();
         this.#loadIfNear();
     }
 
-    #elements(items, isOfGroup) {
-        const elements = [];
+    #lay(items, isOfGroup) {
+        const chunks = new Map([['first', []]]);
+        let elements = chunks.get('first');
         const seen = new Set();
         let before;
         let isNewSaid = false;
         for (const item of items) {
+            if (beginsChunk(item)) chunks.set(item.key, (elements = []));
             const isOtherDay = before === undefined || words.daysAgo(before.time, item.time) !== 0;
             if (isOtherDay) elements.push(this.#separator(words.day(item.time, this.#now()), seen));
             if (!isNewSaid && !item.isMine && item.place > this.#model.openedAt && this.#model.openedAt > 0) {
@@ -93,7 +105,14 @@ export class ThreadView {
             before = item;
         }
         for (const key of this.#made.keys()) if (!seen.has(key)) this.#made.delete(key);
-        return elements;
+        for (const key of this.#chunks.keys()) if (!chunks.has(key)) this.#chunks.delete(key);
+        const laid = [...chunks].map(([key, of]) => {
+            const chunk = this.#chunks.get(key) ?? h('div', { class: 'chunk' });
+            this.#chunks.set(key, chunk);
+            setChildren(chunk, of);
+            return chunk;
+        });
+        setChildren(this.#inner, laid);
     }
 
     #elementOf(item, follows, isOfGroup) {
@@ -145,7 +164,7 @@ export class ThreadView {
 
     /** Up and down through the messages, Enter to what can be done with one. */
     #onKey(event) {
-        const all = this.#inner.querySelectorAll(':scope > [data-key]');
+        const all = this.#inner.querySelectorAll('[data-key]');
         const at = [...all].indexOf(event.target);
         const to = { ArrowUp: at - 1, ArrowDown: at + 1, Home: 0, End: all.length - 1 }[event.key];
         if (at >= 0 && to !== undefined) all[to]?.focus();
@@ -158,7 +177,7 @@ export class ThreadView {
 
     /** The last message gets the focus: from there the keys go on. */
     focusLast() {
-        const all = this.#inner.querySelectorAll(':scope > [data-key]');
+        const all = this.#inner.querySelectorAll('[data-key]');
         all[all.length - 1]?.focus();
     }
 }

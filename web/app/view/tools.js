@@ -20,10 +20,18 @@ export class Tools {
         if (this.#element?.parentElement === element && this.#element.item === item) return;
         // Somebody is in the midst of it.
         if (this.#element?.contains(document.activeElement) && !element.contains(document.activeElement)) return;
-        this.#element?.remove();
+        this.#remove();
         this.#element = h('div', { class: 'tools', role: 'toolbar', 'aria-label': 'What to do with this message' }, this.#buttons(item));
         this.#element.item = item;
         element.append(this.#element);
+        // A chunk that may be skipped shows nothing beyond its edge.
+        element.closest('.chunk').classList.add('is-pointed');
+    }
+
+    #remove() {
+        this.#element?.closest('.chunk')?.classList.remove('is-pointed');
+        this.#element?.remove();
+        this.#element = undefined;
     }
 
     focus() {
@@ -64,8 +72,7 @@ export class Tools {
 
     #do(does) {
         const message = this.#element.parentElement;
-        this.#element.remove();
-        this.#element = undefined;
+        this.#remove();
         // The focus goes on from the message, unless what is done takes it.
         message?.focus({ preventScroll: true });
         does();
