@@ -139,7 +139,7 @@ pub enum Acknowledging {
 pub enum Keeping {
     /// Nobody. The next run starts after the last number that the server knows.
     InMemory,
-    /// The application. Each message is announced by [`crate::ClientEvent::Numbered`] and leaves after `kept` was called for it. A
+    /// The application. Each message is announced by [`crate::ClientEvent::Numbered`] and leaves after `kept` was called for that number. A
     /// message may be announced again under another number, after one in front of it was refused for good.
     ByApplication,
 }

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::{Content, ConversationId, DeviceId, Direction, Seq, Settings};
+use proto_spec::{Content, ConversationId, DeviceId, Direction, SendNumber, Seq, Settings};
 use tokio::{
     io::{Interest, Ready},
     net::TcpStream,
@@ -212,9 +212,9 @@ impl Client {
         self.call(|state| state.filled(since));
     }
 
-    /// The application has stored the number of this message. See [`crate::Keeping::ByApplication`] and [`ClientState::kept`].
-    pub fn kept(&self, handle: SendHandle) {
-        self.call(|state| state.kept(handle));
+    /// The application has stored that this message has this number. See [`crate::Keeping::ByApplication`] and [`ClientState::kept`].
+    pub fn kept(&self, handle: SendHandle, number: SendNumber) {
+        self.call(|state| state.kept(handle, number));
     }
 
     /// The token from now on: for the next connection, and for the one that is there, which goes on with it. The answer is

@@ -696,8 +696,8 @@ fn what_an_application_kept_has_no_number_twice_when_one_became_void_and_the_ser
             let ClientEvent::Numbered { handle, number } = event else { continue };
             let (_, message) = kept.iter_mut().find(|(of, _)| of == handle).unwrap();
             message.number = *number;
-            if number.is_some() {
-                world.client.kept(*handle);
+            if let Some(number) = number {
+                world.client.kept(*handle, *number);
             }
         }
         assert_eq!(kept, world.client.unanswered());

@@ -173,8 +173,8 @@ impl World {
             ClientEvent::Numbered { handle, number } => {
                 let message = self.kept.unanswered.iter_mut().find(|(h, _)| *h == handle).unwrap();
                 message.1.number = number;
-                if number.is_some() {
-                    self.client.kept(handle);
+                if let Some(number) = number {
+                    self.client.kept(handle, number);
                 }
             }
             ClientEvent::MessageAccepted { handle, seq, .. } => {

@@ -1,8 +1,8 @@
 //! What an application asks for: messages, fetches, marks, devices, the token. Everything leaves with the next turn.
 
 use proto_spec::{
-    Body, Capabilities, Content, ConversationId, DeviceId, Direction, ErrorCode, GroupId, Mention, Reply, Seq,
-    Settings, UserId, limits,
+    Body, Capabilities, Content, ConversationId, DeviceId, Direction, ErrorCode, GroupId, Mention, Reply, SendNumber,
+    Seq, Settings, UserId, limits,
 };
 
 use super::{ClientState, Phase};
@@ -184,10 +184,10 @@ impl ClientState {
         }
     }
 
-    /// The application has stored the number of this message. Needed with [`crate::Keeping::ByApplication`] only, and not when it was told
-    /// that a message has none any more: the next number may have been announced by then, and would count as stored.
-    pub fn kept(&mut self, handle: SendHandle) {
-        self.outbox.kept(handle);
+    /// The application has stored that this message has this number. Needed with [`crate::Keeping::ByApplication`] only. An announcement
+    /// that a newer one has overtaken may be confirmed late: the message waits for the newer one to be stored.
+    pub fn kept(&mut self, handle: SendHandle, number: SendNumber) {
+        self.outbox.kept(handle, number);
     }
 
     /// The token from now on: for the next connection, and for the one that is there, which goes on with it. It leaves with the

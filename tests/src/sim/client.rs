@@ -586,9 +586,9 @@ impl Simulation {
             ClientEvent::Committed { up_to } => {
                 self.apps[index].uncommitted.take_if(|seq| *seq <= up_to);
             }
-            ClientEvent::Numbered { handle, .. } => {
-                if let Some(state) = &mut self.apps[index].state {
-                    state.kept(handle);
+            ClientEvent::Numbered { handle, number } => {
+                if let (Some(state), Some(number)) = (&mut self.apps[index].state, number) {
+                    state.kept(handle, number);
                 }
                 return true;
             }
