@@ -3,7 +3,27 @@
 use proto_spec::{Capabilities, RedirectReason};
 
 use super::MonotonicMs;
-use crate::limits::{PONG_TIMEOUT_MS, RETRY_AFTER_MAX_MS, STABLE_AFTER_MS};
+use crate::limits::{PING_AFTER_MIN_MS, PING_AFTER_MS, PONG_TIMEOUT_MS, RETRY_AFTER_MAX_MS, STABLE_AFTER_MS};
+
+/// When this client pings, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PingAfter {
+    /// Nothing was heard for so long: the server pings more often than that, and is answered (SPEC 8.4).
+    Unheard(u64),
+    /// Nothing was heard, or nothing said, for so long: the server does not tell whether it pings.
+    Quiet(u64),
+}
+
+impl PingAfter {
+    /// What a welcome says of it.
+    pub(super) fn told(ping_after_ms: u64, idle_timeout_ms: u64) -> Self {
+        match ping_after_ms {
+            // Twice in the server's patience, so that one lost ping does not end the connection.
+            0 => Self::Quiet((idle_timeout_ms / 3).clamp(PING_AFTER_MIN_MS, PING_AFTER_MS)),
+            told => Self::Unheard(told.min(idle_timeout_ms / 2).max(PING_AFTER_MIN_MS)),
+        }
+    }
+}
 
 /// A connection after its welcome.
 #[derive(Clone, Debug)]
@@ -12,7 +32,7 @@ pub(super) struct Session {
     pub(super) window: usize,
     /// What the server takes.
     pub(super) capabilities: Capabilities,
-    pub(super) ping_after_ms: u64,
+    pub(super) ping_after: PingAfter,
     /// When the last byte came, and when the last frame left.
     pub(super) heard_at: MonotonicMs,
     pub(super) spoke_at: MonotonicMs,
@@ -56,7 +76,10 @@ impl Session {
     pub(super) fn keepalive_deadline(&self) -> MonotonicMs {
         match self.pinged_at {
             Some(at) => at.after(PONG_TIMEOUT_MS),
-            None => self.heard_at.min(self.spoke_at).after(self.ping_after_ms),
+            None => match self.ping_after {
+                PingAfter::Unheard(ms) => self.heard_at.after(ms),
+                PingAfter::Quiet(ms) => self.heard_at.min(self.spoke_at).after(ms),
+            },
         }
     }
 }
