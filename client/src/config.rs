@@ -20,6 +20,9 @@ pub struct Config {
     pub transport: Transport,
     /// Says who the user is.
     pub token: String,
+    /// Whether the application has another token when the server takes this one no longer ([`crate::ClientEvent::TokenWanted`]). If not the
+    /// client stops then.
+    pub asks_for_tokens: bool,
     /// Which of the user's devices this is. Two programs must not share one: the newer connection ends the older.
     pub device: DeviceId,
     /// Where the log is handed out from, on the first connection. Later ones go on where the last one was.
@@ -51,6 +54,7 @@ impl Config {
             follows_redirects: true,
             transport: Transport::Plain,
             token: token.into(),
+            asks_for_tokens: false,
             device,
             resume: Resume::Stored,
             epoch: EpochId(0),

@@ -257,6 +257,16 @@ pub enum ClientEvent {
         /// For the developer.
         detail: String,
     },
+    /// The server takes the token no longer, or never did, and there is no connection until [`Client::set_token`](crate::Client::set_token)
+    /// gives another one. Only with [`crate::Config::asks_for_tokens`].
+    TokenWanted {
+        /// What is the matter with the one that there is.
+        code: ErrorCode,
+        /// For the developer.
+        detail: String,
+    },
+    /// There is no connection until [`Client::resume`](crate::Client::resume), as the application wanted.
+    Suspended,
     /// The connection is gone, or could not be made. The client tries again by itself.
     Disconnected {
         /// Why.
@@ -354,6 +364,9 @@ pub enum DisconnectReason {
     /// No answer to a ping.
     #[error("the server has fallen silent")]
     Silent,
+    /// The network changed while a connection was being made.
+    #[error("the network has changed")]
+    NetworkChanged,
     /// The server sent what the protocol does not allow.
     #[error("protocol: {0}")]
     Protocol(String),

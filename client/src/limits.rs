@@ -33,6 +33,9 @@ pub const PING_AFTER_MIN_MS: u64 = 1_000;
 /// A link that has been silent for this long after a ping is dead.
 pub const PONG_TIMEOUT_MS: u64 = 10_000;
 
+/// The same, when the network may have changed. Longer than the round trip of a slow mobile network, and short for who looks at a screen.
+pub const PROBE_TIMEOUT_MS: u64 = 3_000;
+
 /// Upper end of the first random delay before reconnecting.
 pub const BACKOFF_FIRST_MS: u64 = 250;
 

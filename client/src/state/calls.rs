@@ -5,7 +5,7 @@ use proto_spec::{
     Seq, Settings, UserId, limits,
 };
 
-use super::{ClientState, Phase};
+use super::{ClientState, Phase, Wish};
 use crate::{
     config::{ConfigError, check_token},
     event::{FetchError, FetchHandle, SendError, SendHandle},
@@ -200,13 +200,42 @@ impl ClientState {
         if token != self.token {
             self.token = token;
             self.renewal.begin();
+            if let Phase::Tokenless { open_at } = self.phase {
+                self.phase = Phase::Waiting { open_at };
+            }
         }
         Ok(())
     }
 
+    /// Says bye with the next turn and has no connection until [`ClientState::resume`]: the application is about to stand still. Messages and
+    /// fetches are taken all the same. The answer is [`ClientEvent::Suspended`](crate::ClientEvent::Suspended).
+    pub const fn suspend(&mut self) {
+        if let Wish::GoOn = self.wish {
+            self.wish = Wish::BeSuspended;
+        }
+    }
+
+    /// Connects with the next turn, unless the server wants to be left alone for longer. Without a suspension it changes nothing.
+    pub fn resume(&mut self) {
+        if self.wish == Wish::BeSuspended {
+            self.wish = Wish::GoOn;
+            self.backoff.reset();
+            if let Phase::Suspended = self.phase {
+                self.phase = Phase::Waiting { open_at: self.not_before };
+            }
+        }
+    }
+
+    /// The network may be another one. A connection that is there is asked whether it still leads to the server, and is given up after
+    /// [`PROBE_TIMEOUT_MS`](crate::limits::PROBE_TIMEOUT_MS); if there is none, the next attempt begins with the next turn, unless the server
+    /// wants to be left alone for longer. One that is under way is given up for it: it may lead over the network that is gone.
+    pub const fn network_changed(&mut self) {
+        self.is_network_new = true;
+    }
+
     /// Says bye and stops with the next turn, whatever is still unanswered.
-    pub fn close(&mut self) {
-        self.close_wanted = true;
+    pub const fn close(&mut self) {
+        self.wish = Wish::End;
     }
 }
 

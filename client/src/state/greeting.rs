@@ -64,6 +64,7 @@ impl ClientState {
                     heard_at: now,
                     spoke_at: now,
                     pinged_at: None,
+                    is_doubted: false,
                     acknowledge_at: None,
                     has_progressed: false,
                     redirect: None,

@@ -3,7 +3,9 @@
 use proto_spec::{Capabilities, RedirectReason};
 
 use super::MonotonicMs;
-use crate::limits::{PING_AFTER_MIN_MS, PING_AFTER_MS, PONG_TIMEOUT_MS, RETRY_AFTER_MAX_MS, STABLE_AFTER_MS};
+use crate::limits::{
+    PING_AFTER_MIN_MS, PING_AFTER_MS, PONG_TIMEOUT_MS, PROBE_TIMEOUT_MS, RETRY_AFTER_MAX_MS, STABLE_AFTER_MS,
+};
 
 /// When this client pings, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +40,8 @@ pub(super) struct Session {
     pub(super) spoke_at: MonotonicMs,
     /// When a ping left after which nothing was heard.
     pub(super) pinged_at: Option<MonotonicMs>,
+    /// The network may be another one, and nothing was heard since.
+    pub(super) is_doubted: bool,
     pub(super) acknowledge_at: Option<MonotonicMs>,
     /// A message was accepted or an entry handed out: the server does its work.
     pub(super) has_progressed: bool,
@@ -75,7 +79,9 @@ impl Session {
 
     pub(super) fn keepalive_deadline(&self) -> MonotonicMs {
         match self.pinged_at {
+            Some(at) if self.is_doubted => at.after(PROBE_TIMEOUT_MS),
             Some(at) => at.after(PONG_TIMEOUT_MS),
+            None if self.is_doubted => MonotonicMs(0),
             None => match self.ping_after {
                 PingAfter::Unheard(ms) => self.heard_at.after(ms),
                 PingAfter::Quiet(ms) => self.heard_at.min(self.spoke_at).after(ms),

@@ -730,6 +730,9 @@ impl Simulation {
             ClientEvent::Presence(_) | ClientEvent::Presences { .. } => {
                 self.oracle.fail(|| format!("{key:?}: it was told of presence, which it did not ask for"));
             }
+            other @ (ClientEvent::TokenWanted { .. } | ClientEvent::Suspended) => {
+                self.oracle.fail(|| format!("{key:?}: {other:?}, which it did not ask for"));
+            }
             ClientEvent::Ended(reason) => self.oracle.fail(|| format!("{key:?}: the client has ended: {reason}")),
         }
         false

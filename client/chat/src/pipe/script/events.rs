@@ -173,6 +173,8 @@ impl Script {
             | ClientEvent::Epoch(_)
             | ClientEvent::TokenExpiring { .. }
             | ClientEvent::TokenRefreshed { .. }
+            | ClientEvent::TokenWanted { .. }
+            | ClientEvent::Suspended
             | ClientEvent::Ended(_) => Vec::new(),
         }
     }

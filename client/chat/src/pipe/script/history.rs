@@ -117,6 +117,8 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         | ClientEvent::TokenRefreshed { .. }
         | ClientEvent::TokenRefused { .. }
         | ClientEvent::ServerError { .. }
+        | ClientEvent::TokenWanted { .. }
+        | ClientEvent::Suspended
         | ClientEvent::Disconnected { .. }
         | ClientEvent::Ended(_) => false,
     }

@@ -158,9 +158,11 @@ impl Model {
                     self.say(words);
                 }
             }
-            // Nothing is stored over a restart, and nobody is asked for once.
+            // Nothing is stored over a restart, nobody is asked for once, and it asks for no tokens and does not stand still.
             ClientEvent::Epoch(_)
             | ClientEvent::Numbered { .. }
+            | ClientEvent::TokenWanted { .. }
+            | ClientEvent::Suspended
             | ClientEvent::Presences { .. }
             | ClientEvent::Ended(_) => {}
         }
