@@ -118,6 +118,8 @@ pub enum Roots {
     System,
     /// The certificates in a PEM file alone: an authority of one's own, or the server's own certificate.
     File(PathBuf),
+    /// The certificates in this text alone, which is as such a file's.
+    Pem(String),
 }
 
 pub(crate) const fn check_token(token: &str) -> Result<(), ConfigError> {
