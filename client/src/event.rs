@@ -17,6 +17,14 @@ pub struct SendHandle(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FetchHandle(pub(crate) RequestId);
 
+impl FetchHandle {
+    /// As a number, for who can not keep it as it is.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0.0
+    }
+}
+
 impl fmt::Display for SendHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -99,6 +107,8 @@ pub enum ClientEvent {
     /// The next entry of the log. Each comes once, in order; own messages too, and they after or before their
     /// [`ClientEvent::MessageAccepted`].
     Entry(Entry),
+    /// All that stood in the log when this connection began has been handed out, or skipped. Once a connection.
+    CaughtUp,
     /// The server's log is not the one that this device holds: the server was set back to an older copy, or is another one. Everything that
     /// the application holds of the log is void: its entries, its position and epoch, its list of conversations, and all seqs. In one
     /// step it discards that, and the messages in `dropped`; then it calls [`crate::Client::log_discarded`]. The log is handed out

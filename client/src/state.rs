@@ -414,6 +414,9 @@ impl ClientState {
             self.say_bye(now, effects);
             return Flow::Break(Stop::Redirect(redirect));
         }
+        if session.catching_up_to.take_if(|head| self.position.position() >= Some(*head)).is_some() {
+            effects.events.push(ClientEvent::CaughtUp);
+        }
         let window = session.window;
         self.outbox.number(now, window, announces(effects));
         while let Some(frame) = self.outbox.next_frame(now, window) {

@@ -165,13 +165,27 @@ fn a_device_that_is_far_behind_is_told_of_the_gap_and_tells_of_it() {
     let events = world.hear(&[far, deliver(301)]).events;
     let skipped = ClientEvent::Skipped { after: Seq(50), up_to: Seq(300) };
     assert!(
-        events[0] == skipped && matches!(events[1..], [ClientEvent::Welcome(_), ClientEvent::Entry(_)]),
+        events[0] == skipped
+            && matches!(events[1..], [ClientEvent::Welcome(_), ClientEvent::Entry(_), ClientEvent::CaughtUp]),
         "{events:?}"
     );
     world.turn(Input::Disconnected("gone".into()));
     world.now = world.now.after(60_000);
     world.tick();
     assert_eq!(wish(&world.turn(Input::Connected)), (Resume::After(Seq(301)), Seq(300), 10));
+}
+
+#[test]
+fn that_a_device_has_what_was_there_is_told_once_a_connection() {
+    let mut world = World::ready();
+    let told = |effects: &Effects| effects.events.iter().filter(|event| **event == ClientEvent::CaughtUp).count();
+    assert_eq!(told(&world.hear(&[deliver(11)])), 0);
+    // What was superseded is covered without an entry.
+    assert_eq!(told(&world.hear(&[ServerFrame::Page(pushed(12, HEAD, &[12]))])), 1);
+    assert_eq!(told(&world.hear(&[deliver(HEAD + 1)])), 0);
+    world.turn(Input::Disconnected("reset".into()));
+    reconnect(&mut world);
+    assert_eq!(told(&world.hear(&[welcome(HEAD + 1, 0)])), 1);
 }
 
 #[test]
@@ -661,9 +675,10 @@ fn a_new_log_that_is_skipped_is_told_as_replaced_first() {
     let events = world.hear(&[far]).events;
     let told = [
         matches!(events[..], [ClientEvent::LogReplaced { .. }, ..]),
-        matches!(events[1..], [ClientEvent::Skipped { after: Seq::ZERO, up_to: Seq(900) }, ClientEvent::Welcome(_)]),
+        events[1] == ClientEvent::Skipped { after: Seq::ZERO, up_to: Seq(900) },
+        matches!(events[2..], [ClientEvent::Welcome(_), ClientEvent::CaughtUp]),
     ];
-    assert_eq!(told, [true; 2], "{events:?}");
+    assert_eq!(told, [true; 3], "{events:?}");
 }
 
 /// In the new log the names of the old one stand for other messages.

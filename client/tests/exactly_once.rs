@@ -219,7 +219,7 @@ impl World {
             }
             // It named a place of a log that is no more.
             ClientEvent::FetchRefused { code: ErrorCode::OtherLog, .. } if self.times_set_back > 0 => {}
-            ClientEvent::Committed { .. } | ClientEvent::Suspended => {}
+            ClientEvent::Committed { .. } | ClientEvent::Suspended | ClientEvent::CaughtUp => {}
             other @ (ClientEvent::MessageReturned { .. }
             | ClientEvent::Skipped { .. }
             | ClientEvent::Inbox { .. }

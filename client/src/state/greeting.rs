@@ -66,6 +66,7 @@ impl ClientState {
                     pinged_at: None,
                     is_doubted: false,
                     acknowledge_at: None,
+                    catching_up_to: Some(head),
                     has_progressed: false,
                     redirect: None,
                 });

@@ -1,6 +1,6 @@
 //! A connection after its welcome, and when it is silent for too long.
 
-use proto_spec::{Capabilities, RedirectReason};
+use proto_spec::{Capabilities, RedirectReason, Seq};
 
 use super::MonotonicMs;
 use crate::limits::{
@@ -43,6 +43,8 @@ pub(super) struct Session {
     /// The network may be another one, and nothing was heard since.
     pub(super) is_doubted: bool,
     pub(super) acknowledge_at: Option<MonotonicMs>,
+    /// Where the log ended when the connection began, until the application is told that it has everything up to there.
+    pub(super) catching_up_to: Option<Seq>,
     /// A message was accepted or an entry handed out: the server does its work.
     pub(super) has_progressed: bool,
     /// Where to connect, when its time has come or this connection has ended.

@@ -730,6 +730,7 @@ impl Simulation {
             ClientEvent::Presence(_) | ClientEvent::Presences { .. } => {
                 self.oracle.fail(|| format!("{key:?}: it was told of presence, which it did not ask for"));
             }
+            ClientEvent::CaughtUp => {}
             other @ (ClientEvent::TokenWanted { .. } | ClientEvent::Suspended) => {
                 self.oracle.fail(|| format!("{key:?}: {other:?}, which it did not ask for"));
             }

@@ -175,6 +175,7 @@ impl Script {
             | ClientEvent::TokenRefreshed { .. }
             | ClientEvent::TokenWanted { .. }
             | ClientEvent::Suspended
+            | ClientEvent::CaughtUp
             | ClientEvent::Ended(_) => Vec::new(),
         }
     }

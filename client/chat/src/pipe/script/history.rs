@@ -119,6 +119,7 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         | ClientEvent::ServerError { .. }
         | ClientEvent::TokenWanted { .. }
         | ClientEvent::Suspended
+        | ClientEvent::CaughtUp
         | ClientEvent::Disconnected { .. }
         | ClientEvent::Ended(_) => false,
     }
