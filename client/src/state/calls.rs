@@ -220,8 +220,14 @@ impl ClientState {
         if self.wish == Wish::BeSuspended {
             self.wish = Wish::GoOn;
             self.backoff.reset();
-            if let Phase::Suspended = self.phase {
-                self.phase = Phase::Waiting { open_at: self.not_before };
+            match &mut self.phase {
+                Phase::Suspended => self.phase = Phase::Waiting { open_at: self.not_before },
+                Phase::Waiting { open_at } => *open_at = (*open_at).min(self.not_before),
+                Phase::Opening { .. }
+                | Phase::Greeting { .. }
+                | Phase::Ready(_)
+                | Phase::Tokenless { .. }
+                | Phase::Ended => {}
             }
         }
     }
