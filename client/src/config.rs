@@ -20,6 +20,9 @@ pub struct Config {
     pub transport: Transport,
     /// Says who the user is.
     pub token: String,
+    /// Whether the application has another token when the server takes this one no longer ([`crate::ClientEvent::TokenWanted`]). If not the
+    /// client stops then.
+    pub asks_for_tokens: bool,
     /// Which of the user's devices this is. Two programs must not share one: the newer connection ends the older.
     pub device: DeviceId,
     /// Where the log is handed out from, on the first connection. Later ones go on where the last one was.
@@ -51,6 +54,7 @@ impl Config {
             follows_redirects: true,
             transport: Transport::Plain,
             token: token.into(),
+            asks_for_tokens: false,
             device,
             resume: Resume::Stored,
             epoch: EpochId(0),
@@ -114,6 +118,8 @@ pub enum Roots {
     System,
     /// The certificates in a PEM file alone: an authority of one's own, or the server's own certificate.
     File(PathBuf),
+    /// The certificates in this text alone, which is as such a file's.
+    Pem(String),
 }
 
 pub(crate) const fn check_token(token: &str) -> Result<(), ConfigError> {
@@ -139,7 +145,7 @@ pub enum Acknowledging {
 pub enum Keeping {
     /// Nobody. The next run starts after the last number that the server knows.
     InMemory,
-    /// The application. Each message is announced by [`crate::ClientEvent::Numbered`] and leaves after `kept` was called for it. A
+    /// The application. Each message is announced by [`crate::ClientEvent::Numbered`] and leaves after `kept` was called for that number. A
     /// message may be announced again under another number, after one in front of it was refused for good.
     ByApplication,
 }

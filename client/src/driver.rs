@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::{Content, ConversationId, DeviceId, Direction, Seq, Settings};
+use proto_spec::{Content, ConversationId, DeviceId, Direction, SendNumber, Seq, Settings};
 use tokio::{
     io::{Interest, Ready},
     net::TcpStream,
@@ -69,6 +69,17 @@ impl Client {
     /// # Errors
     /// As [`Config::check`], or no certificate can be trusted.
     pub fn connect(config: Config) -> Result<(Self, Events), ConfigError> {
+        let (client, events, driver) = Self::prepare(config)?;
+        tokio::spawn(driver);
+        Ok((client, events))
+    }
+
+    /// As [`Client::connect`], for who runs the task on a runtime of their own: nothing happens before it runs. It is done when the client has stopped
+    /// and the last event is taken.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn prepare(config: Config) -> Result<(Self, Events, impl Future<Output = ()> + Send + 'static), ConfigError> {
         config.check()?;
         let connector = match &config.transport {
             Transport::Plain => None,
@@ -76,8 +87,8 @@ impl Client {
         };
         let shared = Arc::new(Shared { state: Mutex::new(ClientState::new(config)?), called: Notify::new() });
         let (sender, receiver) = mpsc::channel(EVENTS_WAITING_MAX);
-        tokio::spawn(Driver::new(Arc::clone(&shared), connector, sender).run());
-        Ok((Self { shared }, Events { receiver }))
+        let driver = Driver::new(Arc::clone(&shared), connector, sender).run();
+        Ok((Self { shared }, Events { receiver }, driver))
     }
 
     /// Takes a message; its answer comes as an event. Works without a connection too, until the queue is full.
@@ -212,9 +223,9 @@ impl Client {
         self.call(|state| state.filled(since));
     }
 
-    /// The application has stored the number of this message. See [`crate::Keeping::ByApplication`] and [`ClientState::kept`].
-    pub fn kept(&self, handle: SendHandle) {
-        self.call(|state| state.kept(handle));
+    /// The application has stored that this message has this number. See [`crate::Keeping::ByApplication`] and [`ClientState::kept`].
+    pub fn kept(&self, handle: SendHandle, number: SendNumber) {
+        self.call(|state| state.kept(handle, number));
     }
 
     /// The token from now on: for the next connection, and for the one that is there, which goes on with it. The answer is
@@ -224,6 +235,21 @@ impl Client {
     /// It is one that no server takes.
     pub fn set_token(&self, token: String) -> Result<(), ConfigError> {
         self.call(|state| state.set_token(token))
+    }
+
+    /// Says bye and has no connection until [`Client::resume`]. See [`ClientState::suspend`].
+    pub fn suspend(&self) {
+        self.call(ClientState::suspend);
+    }
+
+    /// Connects at once after a suspension. See [`ClientState::resume`].
+    pub fn resume(&self) {
+        self.call(ClientState::resume);
+    }
+
+    /// The network may be another one. See [`ClientState::network_changed`].
+    pub fn network_changed(&self) {
+        self.call(ClientState::network_changed);
     }
 
     /// Says bye and stops, whatever is still unanswered. The last event is [`ClientEvent::Ended`].

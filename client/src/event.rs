@@ -17,6 +17,14 @@ pub struct SendHandle(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FetchHandle(pub(crate) RequestId);
 
+impl FetchHandle {
+    /// As a number, for who can not keep it as it is.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0.0
+    }
+}
+
 impl fmt::Display for SendHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -99,6 +107,8 @@ pub enum ClientEvent {
     /// The next entry of the log. Each comes once, in order; own messages too, and they after or before their
     /// [`ClientEvent::MessageAccepted`].
     Entry(Entry),
+    /// All that stood in the log when this connection began has been handed out, or skipped. Once a connection.
+    CaughtUp,
     /// The server's log is not the one that this device holds: the server was set back to an older copy, or is another one. Everything that
     /// the application holds of the log is void: its entries, its position and epoch, its list of conversations, and all seqs. In one
     /// step it discards that, and the messages in `dropped`; then it calls [`crate::Client::log_discarded`]. The log is handed out
@@ -257,6 +267,16 @@ pub enum ClientEvent {
         /// For the developer.
         detail: String,
     },
+    /// The server takes the token no longer, or never did, and there is no connection until [`Client::set_token`](crate::Client::set_token)
+    /// gives another one. Only with [`crate::Config::asks_for_tokens`].
+    TokenWanted {
+        /// What is the matter with the one that there is.
+        code: ErrorCode,
+        /// For the developer.
+        detail: String,
+    },
+    /// There is no connection until [`Client::resume`](crate::Client::resume), as the application wanted.
+    Suspended,
     /// The connection is gone, or could not be made. The client tries again by itself.
     Disconnected {
         /// Why.
@@ -354,6 +374,9 @@ pub enum DisconnectReason {
     /// No answer to a ping.
     #[error("the server has fallen silent")]
     Silent,
+    /// The network changed while a connection was being made.
+    #[error("the network has changed")]
+    NetworkChanged,
     /// The server sent what the protocol does not allow.
     #[error("protocol: {0}")]
     Protocol(String),

@@ -23,12 +23,18 @@ pub const OPEN_TIMEOUT_MS: u64 = 10_000;
 /// From the open connection to the welcome. As long as opening it.
 pub const WELCOME_TIMEOUT_MS: u64 = 10_000;
 
-/// Silence in either direction after which a ping is sent. Below the 30 s after which the strictest
-/// carrier networks forget an idle TCP connection.
+/// Silence in either direction after which a ping is sent, if the server does not tell that it pings. Below the 30 s after which the
+/// strictest carrier networks forget an idle TCP connection.
 pub const PING_AFTER_MS: u64 = 20_000;
+
+/// No ping follows a silence that is shorter, whatever the server tells: a healthy connection is that silent all the time.
+pub const PING_AFTER_MIN_MS: u64 = 1_000;
 
 /// A link that has been silent for this long after a ping is dead.
 pub const PONG_TIMEOUT_MS: u64 = 10_000;
+
+/// The same, when the network may have changed. Longer than the round trip of a slow mobile network, and short for who looks at a screen.
+pub const PROBE_TIMEOUT_MS: u64 = 3_000;
 
 /// Upper end of the first random delay before reconnecting.
 pub const BACKOFF_FIRST_MS: u64 = 250;

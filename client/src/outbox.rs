@@ -316,12 +316,11 @@ impl Outbox {
         self.invariants();
     }
 
-    /// The application has kept the number of this message.
-    pub(crate) fn kept(&mut self, handle: SendHandle) {
-        let is_it = |of: &&mut Numbered| of.message.as_ref().is_some_and(|message| message.handle == handle);
-        if let Some(of) = self.numbered.iter_mut().find(is_it) {
-            of.is_kept = true;
-        }
+    /// The application has kept this number of this message. One that the message does not have any more says nothing of the one it has.
+    pub(crate) fn kept(&mut self, handle: SendHandle, number: SendNumber) {
+        let Ok(at) = self.numbered.binary_search_by_key(&number, |of| of.number) else { return };
+        let of = &mut self.numbered[at];
+        of.is_kept |= of.message.as_ref().is_some_and(|message| message.handle == handle);
     }
 
     /// A server does not know how to give a number up, though it had said so: never again. What is on the wire has to be asked for anew.

@@ -5,7 +5,8 @@
 //! says, and how a connection ends.
 //!
 //! ```text
-//! Waiting -> Opening -> Greeting -> Ready      any of them -> Waiting (something failed) or Ended (pointless or closed)
+//! Waiting -> Opening -> Greeting -> Ready      any of them -> Waiting (something failed), Tokenless (another token is wanted),
+//!                                              Suspended (the application wants none), or Ended (pointless or closed)
 //! ```
 
 mod answers;
@@ -114,7 +115,21 @@ enum Phase {
         deadline: MonotonicMs,
     },
     Ready(Session),
+    /// No link until there is another token, nor before `open_at`.
+    Tokenless {
+        open_at: MonotonicMs,
+    },
+    /// No link until [`ClientState::resume`].
+    Suspended,
     Ended,
+}
+
+/// What the application wants of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    GoOn,
+    BeSuspended,
+    End,
 }
 
 /// One device of one user, through all its connections.
@@ -143,7 +158,12 @@ pub struct ClientState {
     backoff: Backoff,
     text_bytes_max: usize,
     replacing: Replacing,
-    close_wanted: bool,
+    wish: Wish,
+    /// The server wants no connection before.
+    not_before: MonotonicMs,
+    asks_for_tokens: bool,
+    /// The network may be another one since the last turn.
+    is_network_new: bool,
     last_nonce: u64,
     /// Another connection of this device took the place of this one.
     replaced: Lately,
@@ -179,7 +199,10 @@ impl ClientState {
             backoff: Backoff::new(config.backoff_max_ms),
             text_bytes_max: limits::TEXT_BYTES_MAX,
             replacing: Replacing::default(),
-            close_wanted: false,
+            wish: Wish::GoOn,
+            is_network_new: false,
+            not_before: MonotonicMs(0),
+            asks_for_tokens: config.asks_for_tokens,
             last_nonce: 0,
             replaced: Lately::default(),
             unasked_answers: 0,
@@ -225,7 +248,7 @@ impl ClientState {
             .into_iter()
             .flatten()
             .min(),
-            Phase::Ended => None,
+            Phase::Tokenless { .. } | Phase::Suspended | Phase::Ended => None,
         }
     }
 
@@ -266,7 +289,7 @@ impl ClientState {
     }
 
     const fn is_stopping(&self) -> bool {
-        self.close_wanted || self.is_ended()
+        matches!(self.wish, Wish::End) || self.is_ended()
     }
 
     fn on_connected(&mut self, now: MonotonicMs, effects: &mut Effects) -> Flow {
@@ -307,6 +330,7 @@ impl ClientState {
             session.has_progressed |= effects.events.iter().any(is_progress);
             session.heard_at = now;
             session.pinged_at = None;
+            session.is_doubted = false;
         }
         let held_kind = decoder.held_kind();
         self.decoder = Some(decoder);
@@ -330,7 +354,11 @@ impl ClientState {
             Ok(frame) => match self.phase {
                 Phase::Greeting { .. } => self.on_greeting(now, frame, effects),
                 Phase::Ready(_) => self.on_frame(now, frame, effects),
-                Phase::Waiting { .. } | Phase::Opening { .. } | Phase::Ended => Flow::Continue(()),
+                Phase::Waiting { .. }
+                | Phase::Opening { .. }
+                | Phase::Tokenless { .. }
+                | Phase::Suspended
+                | Phase::Ended => Flow::Continue(()),
             },
             // A kind of a newer server, which promises that nothing is lost by passing it over.
             Err(FrameError::UnknownKind(_)) => Flow::Continue(()),
@@ -343,11 +371,19 @@ impl ClientState {
         while let Some(handle) = self.outbox.next_cancelled() {
             effects.events.push(ClientEvent::MessageCancelled { handle });
         }
-        if self.close_wanted && !self.is_ended() {
+        let stop = match (self.wish, &self.phase) {
+            (_, Phase::Ended) | (Wish::GoOn, _) | (Wish::BeSuspended, Phase::Suspended) => None,
+            (Wish::BeSuspended, _) => Some(Stop::Suspend),
+            (Wish::End, _) => Some(Stop::End(EndReason::Closed)),
+        };
+        if let Some(stop) = stop {
             if matches!(self.phase, Phase::Ready(_)) {
                 self.say_bye(now, effects);
             }
-            return Flow::Break(Stop::End(EndReason::Closed));
+            return Flow::Break(stop);
+        }
+        if std::mem::take(&mut self.is_network_new) {
+            self.on_network_changed()?;
         }
         match &mut self.phase {
             Phase::Waiting { open_at } => {
@@ -367,7 +403,7 @@ impl ClientState {
                 }
             }
             Phase::Ready(_) => return self.end_ready_turn(now, effects),
-            Phase::Ended => {}
+            Phase::Tokenless { .. } | Phase::Suspended | Phase::Ended => {}
         }
         Flow::Continue(())
     }
@@ -377,6 +413,9 @@ impl ClientState {
         if let Some(redirect) = session.redirect.take_if(|redirect| redirect.due <= now) {
             self.say_bye(now, effects);
             return Flow::Break(Stop::Redirect(redirect));
+        }
+        if session.catching_up_to.take_if(|head| self.position.position() >= Some(*head)).is_some() {
+            effects.events.push(ClientEvent::CaughtUp);
         }
         let window = session.window;
         self.outbox.number(now, window, announces(effects));

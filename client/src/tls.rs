@@ -10,7 +10,10 @@ use proto_spec::ALPN;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore,
     crypto::aws_lc_rs::default_provider,
-    pki_types::{CertificateDer, pem::PemObject as _},
+    pki_types::{
+        CertificateDer,
+        pem::{self, PemObject as _},
+    },
 };
 
 use crate::config::{ConfigError, Roots, name_at};
@@ -56,15 +59,13 @@ impl Connector {
             }
             Roots::File(path) => {
                 let of = path.display().to_string();
-                let refused = |why: String| ConfigError::Roots { of: of.clone(), why };
-                let certificates = CertificateDer::pem_file_iter(path).map_err(|error| refused(error.to_string()))?;
-                for certificate in certificates {
-                    let certificate = certificate.map_err(|error| refused(error.to_string()))?;
-                    store.add(certificate).map_err(|error| refused(error.to_string()))?;
+                match CertificateDer::pem_file_iter(path) {
+                    Ok(certificates) => add(certificates, &of, &mut store)?,
+                    Err(error) => return Err(ConfigError::Roots { of, why: error.to_string() }),
                 }
-                if store.is_empty() {
-                    return Err(refused("there is no certificate in it".to_owned()));
-                }
+            }
+            Roots::Pem(text) => {
+                add(CertificateDer::pem_slice_iter(text.as_bytes()), "the given text", &mut store)?;
             }
         }
         let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -124,6 +125,23 @@ impl Stream {
             self.connection.write_tls(out).expect("memory takes everything");
         }
     }
+}
+
+/// All of these certificates, of which there must be one, are trusted.
+fn add(
+    certificates: impl Iterator<Item = Result<CertificateDer<'static>, pem::Error>>,
+    of: &str,
+    store: &mut RootCertStore,
+) -> Result<(), ConfigError> {
+    let refused = |why: String| ConfigError::Roots { of: of.to_owned(), why };
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
+        store.add(certificate).map_err(|error| refused(error.to_string()))?;
+    }
+    if store.is_empty() {
+        return Err(refused("there is no certificate in it".to_owned()));
+    }
+    Ok(())
 }
 
 fn fault(error: rustls::Error) -> Fault {

@@ -35,6 +35,19 @@ impl World {
         world
     }
 
+    /// At a server that does not tell whether it pings.
+    fn ready_without_pings() -> Self {
+        let mut world = Self::new();
+        world.tick();
+        world.turn(Input::Connected);
+        let mut welcome = welcome(10, 0);
+        if let ServerFrame::Welcome { ping_after_ms, .. } = &mut welcome {
+            *ping_after_ms = 0;
+        }
+        world.hear(&[welcome]);
+        world
+    }
+
     fn turn(&mut self, input: Input<'_>) -> Effects {
         let mut effects = Effects::default();
         self.client.handle(self.now, self.random, input, &mut effects);
@@ -69,6 +82,8 @@ const EVERYTHING: Capabilities = Capabilities {
     unsend_within_s: 0,
 };
 
+const SERVER_PINGS_AFTER_MS: u64 = 25_000;
+
 /// Where the log ends, unless it is longer.
 const HEAD: u64 = 20;
 
@@ -88,7 +103,7 @@ fn welcome(cursor: u64, last_number: u64) -> ServerFrame {
         epoch: EpochId(0),
         skipped: 0,
         visibility: Visibility::default(),
-        ping_after_ms: 25_000,
+        ping_after_ms: SERVER_PINGS_AFTER_MS,
         capabilities: EVERYTHING,
     }
 }
@@ -150,13 +165,27 @@ fn a_device_that_is_far_behind_is_told_of_the_gap_and_tells_of_it() {
     let events = world.hear(&[far, deliver(301)]).events;
     let skipped = ClientEvent::Skipped { after: Seq(50), up_to: Seq(300) };
     assert!(
-        events[0] == skipped && matches!(events[1..], [ClientEvent::Welcome(_), ClientEvent::Entry(_)]),
+        events[0] == skipped
+            && matches!(events[1..], [ClientEvent::Welcome(_), ClientEvent::Entry(_), ClientEvent::CaughtUp]),
         "{events:?}"
     );
     world.turn(Input::Disconnected("gone".into()));
     world.now = world.now.after(60_000);
     world.tick();
     assert_eq!(wish(&world.turn(Input::Connected)), (Resume::After(Seq(301)), Seq(300), 10));
+}
+
+#[test]
+fn that_a_device_has_what_was_there_is_told_once_a_connection() {
+    let mut world = World::ready();
+    let told = |effects: &Effects| effects.events.iter().filter(|event| **event == ClientEvent::CaughtUp).count();
+    assert_eq!(told(&world.hear(&[deliver(11)])), 0);
+    // What was superseded is covered without an entry.
+    assert_eq!(told(&world.hear(&[ServerFrame::Page(pushed(12, HEAD, &[12]))])), 1);
+    assert_eq!(told(&world.hear(&[deliver(HEAD + 1)])), 0);
+    world.turn(Input::Disconnected("reset".into()));
+    reconnect(&mut world);
+    assert_eq!(told(&world.hear(&[welcome(HEAD + 1, 0)])), 1);
 }
 
 #[test]
@@ -198,9 +227,24 @@ fn a_hole_in_the_push_drops_the_connection_and_hands_out_nothing_beyond_it() {
     assert!(effects.events.contains(&ClientEvent::Disconnected { reason, retry_in_ms: 0 }));
 }
 
+/// SPEC 8.4: a server that tells when it pings is expected to.
+#[test]
+fn a_server_that_pings_is_pinged_only_when_it_does_not() {
+    let mut world = World::ready();
+    for _ in 0..5 {
+        world.now = world.now.after(SERVER_PINGS_AFTER_MS - 1);
+        let heard = world.hear(&[ServerFrame::Ping { nonce: 77 }]);
+        assert_eq!(frames(&heard), [ClientFrame::Pong { nonce: 77 }], "no ping of its own");
+    }
+    let (waited, effects) = world.next_deadline();
+    assert_eq!((waited, frames(&effects)), (SERVER_PINGS_AFTER_MS, vec![ClientFrame::Ping { nonce: 1 }]));
+    let (waited, effects) = world.next_deadline();
+    assert_eq!((waited, effects.link), (limits::PONG_TIMEOUT_MS, Some(Link::Close)));
+}
+
 #[test]
 fn a_silent_server_is_pinged_and_then_given_up() {
-    let mut world = World::ready();
+    let mut world = World::ready_without_pings();
     let (waited, effects) = world.next_deadline();
     assert_eq!((waited, frames(&effects)), (limits::PING_AFTER_MS, vec![ClientFrame::Ping { nonce: 1 }]));
     let (waited, effects) = world.next_deadline();
@@ -210,7 +254,7 @@ fn a_silent_server_is_pinged_and_then_given_up() {
 
 #[test]
 fn any_byte_after_a_ping_proves_that_the_link_lives() {
-    let mut world = World::ready();
+    let mut world = World::ready_without_pings();
     world.next_deadline();
     world.hear(&[ServerFrame::Pong { nonce: 1 }]);
     let (waited, effects) = world.next_deadline();
@@ -219,7 +263,7 @@ fn any_byte_after_a_ping_proves_that_the_link_lives() {
 
 #[test]
 fn a_client_that_only_listens_is_still_heard() {
-    let mut world = World::ready();
+    let mut world = World::ready_without_pings();
     for _ in 0..3 {
         world.now = world.now.after(limits::PING_AFTER_MS / 2 - 1);
         world.hear(&[ServerFrame::Pong { nonce: 0 }]);
@@ -631,9 +675,10 @@ fn a_new_log_that_is_skipped_is_told_as_replaced_first() {
     let events = world.hear(&[far]).events;
     let told = [
         matches!(events[..], [ClientEvent::LogReplaced { .. }, ..]),
-        matches!(events[1..], [ClientEvent::Skipped { after: Seq::ZERO, up_to: Seq(900) }, ClientEvent::Welcome(_)]),
+        events[1] == ClientEvent::Skipped { after: Seq::ZERO, up_to: Seq(900) },
+        matches!(events[2..], [ClientEvent::Welcome(_), ClientEvent::CaughtUp]),
     ];
-    assert_eq!(told, [true; 2], "{events:?}");
+    assert_eq!(told, [true; 3], "{events:?}");
 }
 
 /// In the new log the names of the old one stand for other messages.
@@ -696,8 +741,8 @@ fn what_an_application_kept_has_no_number_twice_when_one_became_void_and_the_ser
             let ClientEvent::Numbered { handle, number } = event else { continue };
             let (_, message) = kept.iter_mut().find(|(of, _)| of == handle).unwrap();
             message.number = *number;
-            if number.is_some() {
-                world.client.kept(*handle);
+            if let Some(number) = number {
+                world.client.kept(*handle, *number);
             }
         }
         assert_eq!(kept, world.client.unanswered());

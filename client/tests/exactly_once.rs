@@ -69,6 +69,9 @@ enum Step {
     Cut { bytes: u16 },
     Pass { ms: u16 },
     Crash { after_events: u8 },
+    Suspend,
+    Resume,
+    NetworkChanged,
     Save,
     SetBack,
     Redirect { after_ms: u16 },
@@ -173,8 +176,8 @@ impl World {
             ClientEvent::Numbered { handle, number } => {
                 let message = self.kept.unanswered.iter_mut().find(|(h, _)| *h == handle).unwrap();
                 message.1.number = number;
-                if number.is_some() {
-                    self.client.kept(handle);
+                if let Some(number) = number {
+                    self.client.kept(handle, number);
                 }
             }
             ClientEvent::MessageAccepted { handle, seq, .. } => {
@@ -216,7 +219,7 @@ impl World {
             }
             // It named a place of a log that is no more.
             ClientEvent::FetchRefused { code: ErrorCode::OtherLog, .. } if self.times_set_back > 0 => {}
-            ClientEvent::Committed { .. } => {}
+            ClientEvent::Committed { .. } | ClientEvent::Suspended | ClientEvent::CaughtUp => {}
             other @ (ClientEvent::MessageReturned { .. }
             | ClientEvent::Skipped { .. }
             | ClientEvent::Inbox { .. }
@@ -236,6 +239,7 @@ impl World {
             | ClientEvent::TokenExpiring { .. }
             | ClientEvent::TokenRefreshed { .. }
             | ClientEvent::TokenRefused { .. }
+            | ClientEvent::TokenWanted { .. }
             | ClientEvent::Ended(_)) => {
                 panic!("{other:?}")
             }
@@ -326,6 +330,9 @@ impl World {
                 self.crash_after_events = Some(after_events.into());
             }
             Step::Crash { .. } => {}
+            Step::Suspend => self.client.suspend(),
+            Step::Resume => self.client.resume(),
+            Step::NetworkChanged => self.client.network_changed(),
             Step::Save => self.saved = Some(self.pipe.server.save()),
             Step::SetBack => self.set_back(),
         }
@@ -350,6 +357,7 @@ impl World {
         self.pipe.server.redirects = 0;
         self.pipe.server.closed.clear();
         self.crash_after_events = None;
+        self.client.resume();
         for _ in 0..10_000 {
             CALM.into_iter().for_each(|step| self.run(step));
             if self.client.unanswered_count() == 0 && self.pipe.is_quiet() {
@@ -442,6 +450,16 @@ fn step_or_redirect() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A device that stands still, comes back, and changes its network.
+fn step_or_pause() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        30 => step(),
+        1 => Just(Step::Suspend),
+        2 => Just(Step::Resume),
+        1 => Just(Step::NetworkChanged),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -476,6 +494,14 @@ proptest! {
     fn nodes_that_send_a_client_on_lose_and_double_nothing(
         keeping in prop::sample::select(vec![Keeping::InMemory, Keeping::ByApplication]),
         steps in prop::collection::vec(step_or_redirect(), 0..120),
+    ) {
+        run(keeping, GivingUp::Known, steps);
+    }
+
+    #[test]
+    fn a_device_that_stands_still_and_changes_its_network_loses_and_doubles_nothing(
+        keeping in prop::sample::select(vec![Keeping::InMemory, Keeping::ByApplication]),
+        steps in prop::collection::vec(step_or_pause(), 0..120),
     ) {
         run(keeping, GivingUp::Known, steps);
     }

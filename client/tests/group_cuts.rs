@@ -108,7 +108,10 @@ impl World {
                 assert_ne!(self.groups.page(direction, &page), PageTaken::Left);
                 self.filled += usize::from(direction == Direction::Forwards);
             }
-            ClientEvent::MessageAccepted { .. } | ClientEvent::Disconnected { .. } | ClientEvent::Epoch(_) => {}
+            ClientEvent::MessageAccepted { .. }
+            | ClientEvent::Disconnected { .. }
+            | ClientEvent::Epoch(_)
+            | ClientEvent::CaughtUp => {}
             other => panic!("{other:?}"),
         }
     }

@@ -38,8 +38,8 @@ fn open(wire: &mut Wire) -> (u64, String, u64) {
 }
 
 fn serve(wire: &mut Wire) -> Option<String> {
-    match wire.hear(&welcome(&[], 60_000)).0.pop() {
-        Some(ClientEvent::Welcome(welcome)) => welcome.elsewhere,
+    match wire.hear(&welcome(&[], 60_000)).0.as_slice() {
+        [.., ClientEvent::Welcome(welcome), ClientEvent::CaughtUp] => welcome.elsewhere.clone(),
         other => panic!("{other:?}"),
     }
 }

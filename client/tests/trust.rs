@@ -12,7 +12,9 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use client::{Client, ClientEvent, Config, DeviceId, DisconnectReason, Events, RedirectReason, Roots, Transport};
+use client::{
+    Client, ClientEvent, Config, ConfigError, DeviceId, DisconnectReason, Events, RedirectReason, Roots, Transport,
+};
 use proto_spec::ServerFrame;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
@@ -106,6 +108,22 @@ async fn a_name_that_was_chosen_counts_at_every_node() {
     let event = events.next().await.unwrap();
     let ClientEvent::Welcome(welcome) = event else { panic!("{event:?}") };
     assert_eq!(welcome.elsewhere, Some(address));
+    assert!(asked.join().unwrap());
+}
+
+#[tokio::test]
+async fn certificates_may_be_given_as_text() {
+    let (trusted, config) = certificate("as_text");
+    let (first, port) = listener();
+    let asked = node(first, config, welcome(&[], 60_000));
+    let mut config = Config::new(format!("localhost:{port}"), "token", DeviceId(3));
+    let with = |pem: String| Transport::Tls { roots: Roots::Pem(pem), name: None };
+    config.transport = with("no certificate".to_owned());
+    assert!(matches!(Client::connect(config.clone()), Err(ConfigError::Roots { .. })));
+    config.transport = with(fs::read_to_string(trusted).unwrap());
+    let (_client, mut events) = Client::connect(config).unwrap();
+    let event = events.next().await.unwrap();
+    assert!(matches!(event, ClientEvent::Welcome(_)), "{event:?}");
     assert!(asked.join().unwrap());
 }
 

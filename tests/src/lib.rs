@@ -8,6 +8,7 @@ pub mod database;
 pub mod device;
 pub mod disk;
 pub mod fleet;
+pub mod foreign;
 pub mod frames;
 pub mod http;
 pub mod kills;

@@ -5,16 +5,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::{BufRead as _, BufReader, ErrorKind, Write as _},
+    io::ErrorKind,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
-    sync::{Arc, Mutex},
-    thread,
+    process::Command,
 };
 
-use proto_spec::{Entry, Event, FRAMES_PATH, Resume, Seq, ServerFrame};
-use tests::{device::Device, process::Installation, wait_until};
+use proto_spec::{Entry, FRAMES_PATH, Resume, Seq, ServerFrame};
+use tests::{
+    device::Device,
+    foreign::{Script, log_of, message},
+    process::Installation,
+};
 
 /// The oldest Node that the client is for.
 const NODE_MIN: u32 = 18;
@@ -58,69 +60,19 @@ fn the_client_in_javascript_passes_its_own_tests() {
 }
 
 /// A run of `web/client/e2e/converse.js`.
-struct Page {
-    child: Child,
-    stdin: ChildStdin,
-    lines: Arc<Mutex<Vec<String>>>,
+fn open(installation: &Installation, url: &str, user: u64, device: u64) -> Script {
+    let mut command = Command::new("node");
+    command.arg(folder().join("e2e/converse.js")).arg(url).arg(device.to_string());
+    Script::start(command.env("RINGPOST_TOKEN", installation.token(user)))
 }
 
-impl Page {
-    fn open(installation: &Installation, url: &str, user: u64, device: u64) -> Self {
-        let mut command = Command::new("node");
-        command.arg(folder().join("e2e/converse.js")).arg(url).arg(device.to_string());
-        command.env("RINGPOST_TOKEN", installation.token(user)).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let (stdout, seen) = (child.stdout.take().unwrap(), Arc::clone(&lines));
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                seen.lock().unwrap().push(line);
-            }
-        });
-        Self { stdin: child.stdin.take().unwrap(), child, lines }
-    }
-
-    fn tell(&mut self, command: &str) {
-        writeln!(self.stdin, "{command}").unwrap();
-    }
-
-    /// What follows these words in the lines that begin with them.
-    fn told(&self, start: &str) -> Vec<String> {
-        self.lines.lock().unwrap().iter().filter_map(|line| line.strip_prefix(start)).map(str::to_owned).collect()
-    }
-
-    /// Waits for the nth line that begins with these words, and gives what follows them.
-    #[track_caller]
-    fn tells(&self, start: &str, count: usize) -> String {
-        let what =
-            || format!("{count} times `{start}`; the end of what it said: {:?}", self.told("").iter().rev().take(9));
-        wait_until(&what(), || self.told(start).len() >= count);
-        self.told(start)[count - 1].clone()
-    }
-
-    /// The log that it holds once it has everything up to `seq`: each entry as a frame delivers it.
-    fn log(&mut self, seq: u64) -> BTreeMap<u64, Vec<u8>> {
-        self.tell(&format!("log {seq}"));
-        let line = self.tells("log ", 1);
-        let bytes =
-            |hex: &str| (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
-        line.split(' ').map(bytes).map(|frame: Vec<u8>| (seq_of(&frame), frame)).collect()
-    }
-
-    /// It says bye, having said nothing that was not expected.
-    fn quit(mut self) {
-        self.tell("quit");
-        self.tells("bye", 1);
-        assert_eq!(self.told("unexpected"), [""; 0]);
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// The log that it holds once it has everything up to `seq`: each entry as a frame delivers it.
+fn held(page: &mut Script, seq: u64) -> BTreeMap<u64, Vec<u8>> {
+    page.tell(&format!("log {seq}"));
+    let line = page.tells("log ", 1);
+    let bytes =
+        |hex: &str| (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+    line.split(' ').map(bytes).map(|frame: Vec<u8>| (seq_of(&frame), frame)).collect()
 }
 
 /// The entry's seq, of a frame that delivers it: behind the length, the kind of the frame and that of the entry.
@@ -137,37 +89,8 @@ fn delivered(entry: &Entry) -> Vec<u8> {
     frame
 }
 
-/// The text of a message between two users, with who wrote it and to whom.
-fn message(me: u64, entry: &Entry) -> Option<(u64, u64, String)> {
-    match &entry.event {
-        Event::Received { from, content, .. } => Some((from.0, me, content.as_text()?.to_owned())),
-        Event::Sent { to: proto_spec::ConversationId::Person(to), content, .. } => {
-            Some((me, to.0, content.as_text()?.to_owned()))
-        }
-        _ => None,
-    }
-}
-
-/// What a newcomer among the user's devices is told, until that has so many messages: the entries, and up to where it is the log.
-fn log_of(installation: &Installation, user: u64, messages: usize) -> (BTreeMap<u64, Entry>, u64) {
-    let mut connection = installation.login(user, 9, Resume::After(Seq::ZERO));
-    let (mut log, mut position) = (BTreeMap::new(), 0);
-    while log.values().filter_map(|entry| message(user, entry)).count() < messages {
-        let (entries, last) = match connection.frame() {
-            Some(ServerFrame::Page(page)) => (page.entries, page.last.0),
-            Some(ServerFrame::Deliver { entry }) => (vec![entry.clone()], entry.seq.0),
-            // What is told of groups and epochs is of no log of messages.
-            Some(_) => continue,
-            None => panic!("user {user}: the connection has ended at seq {position}"),
-        };
-        log.extend(entries.into_iter().map(|entry| (entry.seq.0, entry)));
-        position = last;
-    }
-    (log, position)
-}
-
 /// Checks that this user's log has each message once, and that the page holds the same.
-fn check(installation: &Installation, user: u64, page: &mut Page, messages: &[(u64, u64, String)]) {
+fn check(installation: &Installation, user: u64, page: &mut Script, messages: &[(u64, u64, String)]) {
     let mut wanted: Vec<_> = messages.iter().filter(|(from, to, _)| *from == user || *to == user).cloned().collect();
     let (log, position) = log_of(installation, user, wanted.len());
     let mut told: Vec<_> = log.values().filter_map(|entry| message(user, entry)).collect();
@@ -180,7 +103,7 @@ fn check(installation: &Installation, user: u64, page: &mut Page, messages: &[(u
     told.sort();
     wanted.sort();
     assert_eq!(told, wanted);
-    let held = page.log(position);
+    let held = held(page, position);
     // What is there now was there when the page was told, or it was told of it; what was there before may have been superseded between.
     let (log, _) = log_of(installation, user, wanted.len());
     for (seq, entry) in log.range(..=position) {
@@ -206,7 +129,7 @@ fn two_pages_and_a_device_hold_the_same_history_after_the_server_was_killed() {
     let server = installation.start();
     let by_tcp = format!("tcp://{}", installation.config.listen);
     let by_polling = format!("http://{browsers}{FRAMES_PATH}");
-    let mut pages = [(by_tcp, alice), (by_polling, bob)].map(|(url, user)| Page::open(&installation, &url, user, 1));
+    let mut pages = [(by_tcp, alice), (by_polling, bob)].map(|(url, user)| open(&installation, &url, user, 1));
     let mut device = Device::new(carol, 1, installation.token(carol));
     device.connect(installation.config.listen, Resume::After(Seq::ZERO));
 
@@ -215,7 +138,7 @@ fn two_pages_and_a_device_hold_the_same_history_after_the_server_was_killed() {
     pages[0].tell(&format!("add {group} {bob}"));
     let mut messages = Vec::new();
     let mut in_group = vec![];
-    let mut talk = |pages: &mut [Page; 2], device: &mut Device, when: &str| {
+    let mut talk = |pages: &mut [Script; 2], device: &mut Device, when: &str| {
         for n in 0..MESSAGES {
             for (at, from, to) in [(0, alice, bob), (1, bob, alice), (0, alice, carol), (1, bob, carol)] {
                 let text = format!("{when}-{n}");
@@ -251,6 +174,6 @@ fn two_pages_and_a_device_hold_the_same_history_after_the_server_was_killed() {
         page.tell(&format!("group {group} {}", in_group.len()));
         assert_eq!(page.tells("group ", 1).split(' ').collect::<Vec<_>>(), in_group, "once, in one order");
     }
-    pages.into_iter().for_each(Page::quit);
+    pages.into_iter().for_each(Script::quit);
     drop(server);
 }

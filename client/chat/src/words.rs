@@ -19,7 +19,7 @@ pub(crate) fn disconnected(reason: &DisconnectReason, server: &str) -> String {
         }
         DisconnectReason::Silent => "the server has fallen silent".to_owned(),
         DisconnectReason::Protocol(words) => format!("the server can not be understood: {}", tame(words)),
-        DisconnectReason::Hole { .. } => format!("{reason}"),
+        DisconnectReason::Hole { .. } | DisconnectReason::NetworkChanged => format!("{reason}"),
         DisconnectReason::OtherLog(_) => {
             "the server's history is another one than was shown here: it is asked for anew".to_owned()
         }
@@ -67,6 +67,7 @@ pub(crate) fn fatal(reason: &DisconnectReason, server: &str) -> Option<Failure> 
         | DisconnectReason::OpenTimeout
         | DisconnectReason::WelcomeTimeout
         | DisconnectReason::Silent
+        | DisconnectReason::NetworkChanged
         | DisconnectReason::Protocol(_)
         | DisconnectReason::Hole { .. }
         | DisconnectReason::OtherLog(_)

@@ -179,9 +179,9 @@ fn a_number_that_the_application_keeps_is_kept_before_it_is_used() {
     let mut numbered = Vec::new();
     outbox.number(NOW, WINDOW, |handle, number| numbered.push((handle, number.unwrap().0)));
     assert_eq!(numbered, [(first, 1), (second, 2)]);
-    outbox.kept(second);
+    outbox.kept(second, SendNumber(2));
     assert_eq!(sent(&mut outbox, NOW), [], "not in front of the first");
-    outbox.kept(first);
+    outbox.kept(first, SendNumber(1));
     assert_eq!(sent(&mut outbox, NOW), [(1, 1), (2, 2)]);
     refuse(&mut outbox, 1, ErrorCode::TextLength, 0, 1);
     refuse(&mut outbox, 2, ErrorCode::SendGap, 0, 1);
@@ -189,7 +189,11 @@ fn a_number_that_the_application_keeps_is_kept_before_it_is_used() {
     outbox.settle(NOW, |handle, number| renumbered.push((handle, number.unwrap().0))).unwrap();
     assert_eq!(renumbered, [(second, 1)]);
     assert_eq!(sent(&mut outbox, NOW), [], "its new number is not kept yet");
-    outbox.kept(second);
+    outbox.kept(second, SendNumber(2));
+    assert_eq!(sent(&mut outbox, NOW), [], "that was the old one, which an application may confirm late");
+    outbox.kept(first, SendNumber(1));
+    assert_eq!(sent(&mut outbox, NOW), [], "nor is it another message's");
+    outbox.kept(second, SendNumber(1));
     assert_eq!(sent(&mut outbox, NOW), [(1, 2)]);
 }
 
@@ -308,7 +312,7 @@ fn a_message_whose_number_is_void_is_announced_without_one() {
         let mut outbox = Outbox::new(Keeping::ByApplication, Vec::new());
         let handles = [9, 8].map(|user| outbox.push(UserId(user).into(), Content::text(&user.to_string())).unwrap());
         outbox.number(NOW, WINDOW, |_, _| ());
-        handles.into_iter().for_each(|handle| outbox.kept(handle));
+        handles.into_iter().zip(1..).for_each(|(handle, number)| outbox.kept(handle, SendNumber(number)));
         assert_eq!(sent(&mut outbox, NOW), [(1, 9), (1, 0), (2, 8)]);
         outbox
     };

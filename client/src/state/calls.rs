@@ -1,11 +1,11 @@
 //! What an application asks for: messages, fetches, marks, devices, the token. Everything leaves with the next turn.
 
 use proto_spec::{
-    Body, Capabilities, Content, ConversationId, DeviceId, Direction, ErrorCode, GroupId, Mention, Reply, Seq,
-    Settings, UserId, limits,
+    Body, Capabilities, Content, ConversationId, DeviceId, Direction, ErrorCode, GroupId, Mention, Reply, SendNumber,
+    Seq, Settings, UserId, limits,
 };
 
-use super::{ClientState, Phase};
+use super::{ClientState, Phase, Wish};
 use crate::{
     config::{ConfigError, check_token},
     event::{FetchError, FetchHandle, SendError, SendHandle},
@@ -184,10 +184,10 @@ impl ClientState {
         }
     }
 
-    /// The application has stored the number of this message. Needed with [`crate::Keeping::ByApplication`] only, and not when it was told
-    /// that a message has none any more: the next number may have been announced by then, and would count as stored.
-    pub fn kept(&mut self, handle: SendHandle) {
-        self.outbox.kept(handle);
+    /// The application has stored that this message has this number. Needed with [`crate::Keeping::ByApplication`] only. An announcement
+    /// that a newer one has overtaken may be confirmed late: the message waits for the newer one to be stored.
+    pub fn kept(&mut self, handle: SendHandle, number: SendNumber) {
+        self.outbox.kept(handle, number);
     }
 
     /// The token from now on: for the next connection, and for the one that is there, which goes on with it. It leaves with the
@@ -200,13 +200,48 @@ impl ClientState {
         if token != self.token {
             self.token = token;
             self.renewal.begin();
+            if let Phase::Tokenless { open_at } = self.phase {
+                self.phase = Phase::Waiting { open_at };
+            }
         }
         Ok(())
     }
 
+    /// Says bye with the next turn and has no connection until [`ClientState::resume`]: the application is about to stand still. Messages and
+    /// fetches are taken all the same. The answer is [`ClientEvent::Suspended`](crate::ClientEvent::Suspended).
+    pub const fn suspend(&mut self) {
+        if let Wish::GoOn = self.wish {
+            self.wish = Wish::BeSuspended;
+        }
+    }
+
+    /// Connects with the next turn, unless the server wants to be left alone for longer. Without a suspension it changes nothing.
+    pub fn resume(&mut self) {
+        if self.wish == Wish::BeSuspended {
+            self.wish = Wish::GoOn;
+            self.backoff.reset();
+            match &mut self.phase {
+                Phase::Suspended => self.phase = Phase::Waiting { open_at: self.not_before },
+                Phase::Waiting { open_at } => *open_at = (*open_at).min(self.not_before),
+                Phase::Opening { .. }
+                | Phase::Greeting { .. }
+                | Phase::Ready(_)
+                | Phase::Tokenless { .. }
+                | Phase::Ended => {}
+            }
+        }
+    }
+
+    /// The network may be another one. A connection that is there is asked whether it still leads to the server, and is given up after
+    /// [`PROBE_TIMEOUT_MS`](crate::limits::PROBE_TIMEOUT_MS); if there is none, the next attempt begins with the next turn, unless the server
+    /// wants to be left alone for longer. One that is under way is given up for it: it may lead over the network that is gone.
+    pub const fn network_changed(&mut self) {
+        self.is_network_new = true;
+    }
+
     /// Says bye and stops with the next turn, whatever is still unanswered.
-    pub fn close(&mut self) {
-        self.close_wanted = true;
+    pub const fn close(&mut self) {
+        self.wish = Wish::End;
     }
 }
 

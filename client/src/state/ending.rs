@@ -7,7 +7,7 @@ use proto_spec::{DeviceInfo, ErrorCode};
 use super::{ClientState, Effects, Link, MonotonicMs, Phase, session::Redirect};
 use crate::{
     event::{ClientEvent, DisconnectReason, EndReason},
-    limits::{REPLACED_MAX, REPLACED_WITHIN_MS},
+    limits::{REPLACED_MAX, REPLACED_WITHIN_MS, RETRY_AFTER_MAX_MS},
     nodes::Circle,
 };
 
@@ -22,6 +22,12 @@ pub(super) enum Stop {
     },
     /// The next connection goes to another node.
     Redirect(Redirect),
+    /// Not before there is another token.
+    Token {
+        code: ErrorCode,
+        detail: String,
+    },
+    Suspend,
     End(EndReason),
 }
 
@@ -63,8 +69,21 @@ impl ClientState {
     pub(super) fn on_lost(&self, reason: DisconnectReason) -> Flow {
         match self.phase {
             Phase::Opening { .. } | Phase::Greeting { .. } | Phase::Ready(_) => Flow::Break(reason.into()),
-            Phase::Waiting { .. } | Phase::Ended => Flow::Continue(()),
+            Phase::Waiting { .. } | Phase::Tokenless { .. } | Phase::Suspended | Phase::Ended => Flow::Continue(()),
         }
+    }
+
+    pub(super) fn on_network_changed(&mut self) -> Flow {
+        self.backoff.reset();
+        match &mut self.phase {
+            Phase::Waiting { open_at } => *open_at = (*open_at).min(self.not_before),
+            Phase::Opening { .. } | Phase::Greeting { .. } => {
+                return Flow::Break(DisconnectReason::NetworkChanged.into());
+            }
+            Phase::Ready(session) => session.is_doubted = true,
+            Phase::Tokenless { .. } | Phase::Suspended | Phase::Ended => {}
+        }
+        Flow::Continue(())
     }
 
     pub(super) fn on_bye(
@@ -86,7 +105,9 @@ impl ClientState {
         }
         // It was the older token's fault: the next hello has the newer one.
         let is_outdated = is_of_the_token(code) && self.renewal.has_newer();
-        Flow::Break(if is_final(code) && !is_outdated {
+        Flow::Break(if is_of_the_token(code) && self.asks_for_tokens && !is_outdated {
+            Stop::Token { code, detail }
+        } else if is_final(code) && !is_outdated {
             Stop::End(EndReason::Refused { code, detail })
         } else {
             Stop::Retry { reason: DisconnectReason::Bye { code, detail }, retry_after_ms }
@@ -97,7 +118,12 @@ impl ClientState {
     fn route(&mut self, stop: Stop) -> Stop {
         let redirect = match &mut self.phase {
             Phase::Ready(session) => session.redirect.take(),
-            Phase::Waiting { .. } | Phase::Opening { .. } | Phase::Greeting { .. } | Phase::Ended => None,
+            Phase::Waiting { .. }
+            | Phase::Opening { .. }
+            | Phase::Greeting { .. }
+            | Phase::Tokenless { .. }
+            | Phase::Suspended
+            | Phase::Ended => None,
         };
         match (stop, redirect) {
             (Stop::Redirect(redirect), _) | (Stop::Retry { .. }, Some(redirect)) => self.follow(redirect),
@@ -115,7 +141,7 @@ impl ClientState {
                 };
                 Stop::Retry { reason, retry_after_ms }
             }
-            (Stop::End(reason), _) => Stop::End(reason),
+            (stop @ (Stop::Token { .. } | Stop::Suspend | Stop::End(_)), _) => stop,
         }
     }
 
@@ -135,8 +161,9 @@ impl ClientState {
     }
 
     pub(super) fn stop(&mut self, now: MonotonicMs, random: u64, stop: Stop, effects: &mut Effects) {
-        if !matches!(self.phase, Phase::Waiting { .. } | Phase::Ended) {
-            effects.link = Some(Link::Close);
+        match self.phase {
+            Phase::Opening { .. } | Phase::Greeting { .. } | Phase::Ready(_) => effects.link = Some(Link::Close),
+            Phase::Waiting { .. } | Phase::Tokenless { .. } | Phase::Suspended | Phase::Ended => {}
         }
         if let Phase::Ready(session) = &self.phase
             && session.was_good(now)
@@ -150,16 +177,27 @@ impl ClientState {
         self.presence_ends(effects);
         match stop {
             Stop::Retry { reason, retry_after_ms } => {
+                self.not_before = now.after(retry_after_ms.min(RETRY_AFTER_MAX_MS));
                 let retry_in_ms = self.backoff.delay_ms(random, retry_after_ms);
                 self.wait(now, retry_in_ms, reason, effects);
             }
             Stop::Redirect(Redirect { address, reason, due, .. }) => {
+                self.not_before = due;
                 let mut retry_in_ms = due.since(now);
                 // Nodes that each send on who is welcome there must not make a loop at the speed of the network.
                 if matches!(&self.phase, Phase::Ready(session) if !session.was_good(now)) {
                     retry_in_ms = self.backoff.delay_ms(random, retry_in_ms);
                 }
                 self.wait(now, retry_in_ms, DisconnectReason::Redirected { address, reason }, effects);
+            }
+            Stop::Token { code, detail } => {
+                let open_at = now.after(self.backoff.delay_ms(random, 0));
+                self.phase = Phase::Tokenless { open_at };
+                effects.events.push(ClientEvent::TokenWanted { code, detail });
+            }
+            Stop::Suspend => {
+                self.phase = Phase::Suspended;
+                effects.events.push(ClientEvent::Suspended);
             }
             Stop::End(reason) => {
                 self.phase = Phase::Ended;
@@ -180,6 +218,7 @@ fn is_said_by_the_node(reason: &DisconnectReason) -> bool {
         | DisconnectReason::OpenTimeout
         | DisconnectReason::WelcomeTimeout
         | DisconnectReason::Silent
+        | DisconnectReason::NetworkChanged
         | DisconnectReason::Protocol(_)
         | DisconnectReason::Hole { .. }
         | DisconnectReason::Redirected { .. }

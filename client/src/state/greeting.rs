@@ -6,11 +6,10 @@ use super::{
     ClientState, Effects, MonotonicMs, Phase,
     calls::{check_content, check_taken},
     ending::{Flow, Stop, protocol_fault},
-    session::{Redirect, Session},
+    session::{PingAfter, Redirect, Session},
 };
 use crate::{
     event::{ClientEvent, DisconnectReason, EndReason, WelcomeInfo},
-    limits::PING_AFTER_MS,
     outbox::Outgoing,
 };
 
@@ -33,8 +32,7 @@ impl ClientState {
                 capabilities,
                 skipped,
                 visibility,
-                // This client pings by itself.
-                ping_after_ms: _,
+                ping_after_ms,
             } => {
                 if version != proto_spec::PROTOCOL_VERSION {
                     return Flow::Break(Stop::End(EndReason::Version(version)));
@@ -62,12 +60,13 @@ impl ClientState {
                     capabilities,
                     // A window of zero would be a client that never sends.
                     window: send_window.clamp(1, limits::SEND_WINDOW) as usize,
-                    // Twice in the server's patience, so that one lost ping does not end the connection.
-                    ping_after_ms: (idle_timeout_ms / 3).clamp(1_000, PING_AFTER_MS),
+                    ping_after: PingAfter::told(ping_after_ms, idle_timeout_ms),
                     heard_at: now,
                     spoke_at: now,
                     pinged_at: None,
+                    is_doubted: false,
                     acknowledge_at: None,
+                    catching_up_to: Some(head),
                     has_progressed: false,
                     redirect: None,
                 });

@@ -327,9 +327,9 @@ impl Fleet {
                 (self.apps[index].connected, self.apps[index].epoch) = (true, welcome.epoch)
             }
             ClientEvent::Epoch(epoch) => self.apps[index].epoch = epoch,
-            ClientEvent::Numbered { handle, .. } => {
-                if let Some(state) = &mut self.apps[index].state {
-                    state.kept(handle);
+            ClientEvent::Numbered { handle, number } => {
+                if let (Some(state), Some(number)) = (&mut self.apps[index].state, number) {
+                    state.kept(handle, number);
                 }
                 return true;
             }

@@ -586,9 +586,9 @@ impl Simulation {
             ClientEvent::Committed { up_to } => {
                 self.apps[index].uncommitted.take_if(|seq| *seq <= up_to);
             }
-            ClientEvent::Numbered { handle, .. } => {
-                if let Some(state) = &mut self.apps[index].state {
-                    state.kept(handle);
+            ClientEvent::Numbered { handle, number } => {
+                if let (Some(state), Some(number)) = (&mut self.apps[index].state, number) {
+                    state.kept(handle, number);
                 }
                 return true;
             }
@@ -729,6 +729,10 @@ impl Simulation {
             ClientEvent::Typing { .. } | ClientEvent::TypingEnded { .. } => {}
             ClientEvent::Presence(_) | ClientEvent::Presences { .. } => {
                 self.oracle.fail(|| format!("{key:?}: it was told of presence, which it did not ask for"));
+            }
+            ClientEvent::CaughtUp => {}
+            other @ (ClientEvent::TokenWanted { .. } | ClientEvent::Suspended) => {
+                self.oracle.fail(|| format!("{key:?}: {other:?}, which it did not ask for"));
             }
             ClientEvent::Ended(reason) => self.oracle.fail(|| format!("{key:?}: the client has ended: {reason}")),
         }

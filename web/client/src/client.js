@@ -390,7 +390,7 @@ export class Client extends EventTarget {
             const events = this.#waiting.splice(0);
             const { changes, kept, position } = this.#changesOf(events);
             if (changes.length > 0) await this.#store.commit(changes);
-            for (const handle of kept) this.#session.kept(handle);
+            for (const { handle, number } of kept) this.#session.kept(handle, number);
             if (events.some(({ type }) => type === 'log_replaced')) this.#session.logDiscarded();
             if (position !== undefined) this.#session.acknowledge(position);
             for (const event of events) this.#tell(event);
@@ -428,7 +428,7 @@ export class Client extends EventTarget {
                     break;
                 case 'numbered':
                     changes.push(messageChange(message, event.number));
-                    if (event.number !== null) kept.push(event.handle);
+                    if (event.number !== null) kept.push(event);
                     break;
                 case 'accepted':
                 case 'refused':

@@ -512,7 +512,7 @@ export declare class Session {
     acknowledge(seq: Count): void;
     acknowledgeGroup(group: Id, seq: Count): void;
     filled(since: Count): void;
-    kept(handle: number): void;
+    kept(handle: number, number: number): void;
     logDiscarded(): void;
     setToken(token: string): void;
     reconnectNow(): void;

@@ -246,9 +246,9 @@ export class Session {
         if (!this.#isReplacing) this.#position.filled(since);
     }
 
-    /** The application has stored the number of this message: for `by_application`. */
-    kept(handle) {
-        this.#outbox.kept(handle);
+    /** The application has stored that this message has this number: for `by_application`. */
+    kept(handle, number) {
+        this.#outbox.kept(handle, number);
     }
 
     /** The application has discarded what it held of the log, as `log_replaced` told it to. */

@@ -87,7 +87,7 @@ class World {
         switch (event.type) {
             case 'numbered':
                 this.kept.unanswered.find(({ handle }) => handle === event.handle).message.number = event.number;
-                return this.session.kept(event.handle);
+                return this.session.kept(event.handle, event.number);
             case 'accepted': {
                 const text = this.#answered(event.handle);
                 assert.ok(!this.accepted.has(text), 'accepted twice');

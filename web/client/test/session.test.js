@@ -421,7 +421,9 @@ describe('sending', () => {
         const handle = desk.session.send(PEER, HELLO);
         desk.turn();
         assert.deepEqual([desk.told('numbered'), desk.names], [[{ type: 'numbered', handle, number: 7 }], []]);
-        desk.session.kept(handle);
+        desk.session.kept(handle, 6);
+        assert.deepEqual(numbers(desk.turn()), [], 'that was another one, confirmed late');
+        desk.session.kept(handle, 7);
         assert.deepEqual(numbers(desk.turn()), [7]);
     });
 

@@ -212,10 +212,10 @@ export class Outbox {
         return false;
     }
 
-    /** The application has kept the number of this message: it may leave. */
-    kept(handle) {
+    /** The application has kept this number of this message: it may leave, unless it has another one by now. */
+    kept(handle, number) {
         const of = this.#withHandle(handle);
-        if (of !== undefined) of.isKept = true;
+        if (of?.number === number) of.isKept = true;
     }
 
     /** The server does not know how to give a number up, though it had said so: never again. */

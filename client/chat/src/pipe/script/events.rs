@@ -173,6 +173,9 @@ impl Script {
             | ClientEvent::Epoch(_)
             | ClientEvent::TokenExpiring { .. }
             | ClientEvent::TokenRefreshed { .. }
+            | ClientEvent::TokenWanted { .. }
+            | ClientEvent::Suspended
+            | ClientEvent::CaughtUp
             | ClientEvent::Ended(_) => Vec::new(),
         }
     }

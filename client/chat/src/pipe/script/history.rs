@@ -117,6 +117,9 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         | ClientEvent::TokenRefreshed { .. }
         | ClientEvent::TokenRefused { .. }
         | ClientEvent::ServerError { .. }
+        | ClientEvent::TokenWanted { .. }
+        | ClientEvent::Suspended
+        | ClientEvent::CaughtUp
         | ClientEvent::Disconnected { .. }
         | ClientEvent::Ended(_) => false,
     }

@@ -158,9 +158,13 @@ impl Model {
                     self.say(words);
                 }
             }
-            // Nothing is stored over a restart, and nobody is asked for once.
+            // Nothing is stored over a restart, nobody is asked for once, it asks for no tokens and does not stand still, and what comes is shown
+            // as it comes.
             ClientEvent::Epoch(_)
             | ClientEvent::Numbered { .. }
+            | ClientEvent::TokenWanted { .. }
+            | ClientEvent::Suspended
+            | ClientEvent::CaughtUp
             | ClientEvent::Presences { .. }
             | ClientEvent::Ended(_) => {}
         }
