@@ -1,0 +1,21 @@
+//! Push: hands notices to push providers and says how each ended ([`notice`]).
+//!
+//! Which messages are due for whom, and that nothing due is forgotten over a crash, is the caller's part. In short:
+//!
+//! ```text
+//! settings.check(&subscription)?;                    // before a subscription is stored
+//! let push = Push::start(settings, ended)?;          // a thread; ended: FnMut(Notice, Outcome) + Send + 'static
+//! push.offers().offer(notice)                        // Result<(), Notice>: full, offer it again later
+//! push.counters().of(ProviderKind::WebPush)          // for the metrics
+//! push.stop()                                        // ends what is under way, gives back what waits
+//! ```
+
+pub mod encryption;
+pub mod hosts;
+pub mod keys;
+pub mod limits;
+pub mod notice;
+pub mod settings;
+
+pub use notice::{Kind, Notice, Outcome, Provider, ProviderKind, Refusal, Show, Subscription, Trouble, Urgency};
+pub use settings::{BadSubscription, Settings};
