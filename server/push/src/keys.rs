@@ -1,16 +1,19 @@
 //! Keys: what this server shows push providers who it is with. Read from the files that operators have, checked once, and never shown.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use aws_lc_rs::{
-    hkdf,
+    hkdf, hmac,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
 };
-use http::Uri;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 
-use crate::settings::TagKey;
+use crate::{
+    limits::WEBHOOK_KEY_BYTES,
+    settings::{ServiceUrl, TagKey},
+};
 
 /// What is wrong with a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +29,13 @@ pub enum BadKey {
     /// What stands in the JSON as a key is none.
     #[error("`private_key` of the service account is no RSA key in PEM")]
     NotRsa,
+    /// Not a key of a webhook.
+    #[error(
+        "this is no key of a webhook: it is \"whsec_\" and {} to {} bytes in base64; one is made with `echo whsec_$(openssl rand -base64 32)`",
+        WEBHOOK_KEY_BYTES.start(),
+        WEBHOOK_KEY_BYTES.end()
+    )]
+    NotWebhookKey,
     /// An identifier that is empty, or has characters in it that can stand in no path or header.
     #[error("{field} is {value:?}; it may have letters, digits, \".\", \"-\", \"_\" and \":\"")]
     Identifier {
@@ -106,6 +116,26 @@ impl ApnsKey {
     }
 }
 
+/// The name by which Apple knows an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleId(String);
+
+impl BundleId {
+    /// As it stands in a header.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for BundleId {
+    type Err = BadKey;
+
+    fn from_str(text: &str) -> Result<Self, BadKey> {
+        Ok(Self(identifier("the bundle id", text)?))
+    }
+}
+
 /// What FCM knows this server by: the JSON file of a service account.
 #[derive(Clone)]
 pub struct ServiceAccount {
@@ -115,7 +145,7 @@ pub struct ServiceAccount {
     /// The project whose apps are written to.
     pub(crate) project: String,
     /// Where tokens are asked for.
-    pub(crate) token_url: Uri,
+    pub(crate) token_url: ServiceUrl,
 }
 
 impl ServiceAccount {
@@ -141,10 +171,7 @@ impl ServiceAccount {
                 error.line()
             ))
         })?;
-        let token_url: Uri = file.token_uri.parse().map_err(|_| not("token_uri is no URL"))?;
-        if token_url.authority().is_none() {
-            return Err(not("token_uri is no URL"));
-        }
+        let token_url: ServiceUrl = file.token_uri.parse().map_err(|_| not("token_uri is no URL"))?;
         let private = EncodingKey::from_rsa_pem(file.private_key.as_bytes()).map_err(|_| BadKey::NotRsa)?;
         let account = Self {
             private,
@@ -171,11 +198,38 @@ impl ServiceAccount {
         let claims = Claims {
             iss: &self.email,
             scope: "https://www.googleapis.com/auth/firebase.messaging",
-            aud: self.token_url.to_string(),
+            aud: self.token_url.0.to_string(),
             iat: now_s,
             exp: now_s + 3600,
         };
         sign(&header, &claims, &self.private)
+    }
+}
+
+/// What a gateway knows this server's requests by: a secret that both have.
+#[derive(Clone)]
+pub struct WebhookKey(hmac::Key);
+
+impl WebhookKey {
+    /// Reads a key as Standard Webhooks writes it: `whsec_` and base64.
+    ///
+    /// # Errors
+    ///
+    /// When it is written otherwise, too short or too long.
+    pub fn from_text(text: &str) -> Result<Self, BadKey> {
+        let encoded = text.trim().strip_prefix("whsec_").ok_or(BadKey::NotWebhookKey)?;
+        let bytes = STANDARD.decode(encoded).map_err(|_| BadKey::NotWebhookKey)?;
+        if !WEBHOOK_KEY_BYTES.contains(&bytes.len()) {
+            return Err(BadKey::NotWebhookKey);
+        }
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+    }
+
+    /// The signature of a request.
+    pub(crate) fn sign(&self, parts: &[&[u8]]) -> String {
+        let mut context = hmac::Context::with_key(&self.0);
+        parts.iter().for_each(|part| context.update(part));
+        STANDARD.encode(context.sign())
     }
 }
 
@@ -187,7 +241,7 @@ impl TagKey {
         let mut bytes = [0; 32];
         let filled = key.expand(&[b"v1"], hkdf::HKDF_SHA256).and_then(|okm| okm.fill(&mut bytes));
         filled.expect("HKDF gives as many bytes as the hash has");
-        Self(bytes)
+        Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
     }
 }
 
@@ -210,6 +264,12 @@ fn identifier(field: &'static str, value: &str) -> Result<String, BadKey> {
 
 fn sign(header: &Header, claims: &impl Serialize, key: &EncodingKey) -> String {
     jsonwebtoken::encode(header, claims, key).expect("the key was tried when it was read")
+}
+
+impl fmt::Debug for WebhookKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebhookKey")
+    }
 }
 
 impl fmt::Debug for VapidKey {

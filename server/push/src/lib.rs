@@ -5,17 +5,25 @@
 //! ```text
 //! settings.check(&subscription)?;                    // before a subscription is stored
 //! let push = Push::start(settings, ended)?;          // a thread; ended: FnMut(Notice, Outcome) + Send + 'static
-//! push.offers().offer(notice)                        // Result<(), Notice>: full, offer it again later
+//! push.offers().offer(notice)                        // Result<(), Notice>: no room, offer it again later
 //! push.counters().of(ProviderKind::WebPush)          // for the metrics
 //! push.stop()                                        // ends what is under way, gives back what waits
 //! ```
 
+pub mod counters;
 pub mod encryption;
 pub mod hosts;
+mod http;
 pub mod keys;
 pub mod limits;
 pub mod notice;
+mod payload;
+pub mod plan;
+mod provider;
+pub mod service;
 pub mod settings;
 
+pub use counters::Counters;
 pub use notice::{Kind, Notice, Outcome, Provider, ProviderKind, Refusal, Show, Subscription, Trouble, Urgency};
+pub use service::{Offers, Push};
 pub use settings::{BadSubscription, Settings};

@@ -129,7 +129,7 @@ impl fmt::Debug for Provider {
 }
 
 /// The kinds of providers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProviderKind {
     /// Web Push.
     WebPush,
@@ -214,4 +214,12 @@ pub enum Trouble {
     Status(u16),
     /// The provider's token for this server could not be had or was not taken.
     Token,
+}
+
+impl Trouble {
+    /// Whether it says that the host itself is not well. Else it has answered, and asks for patience.
+    #[must_use]
+    pub const fn is_of_host(self) -> bool {
+        !matches!(self, Self::Status(429))
+    }
 }

@@ -1,15 +1,16 @@
 //! Settings: what an operator configures of push, read and checked. Each provider may be absent.
 
-use std::{fmt, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use http::Uri;
 use rustls::RootCertStore;
 
 use crate::{
     hosts::{BadEndpoint, HostRules},
-    keys::{ApnsKey, ServiceAccount, VapidKey},
+    keys::{ApnsKey, BundleId, ServiceAccount, VapidKey, WebhookKey},
     limits,
     notice::{Provider, ProviderKind, Subscription},
+    plan::HostName,
 };
 
 /// Everything that the push service is told at its start.
@@ -42,14 +43,21 @@ pub struct WebPush {
 
 /// A `mailto:` or `https:` URL of whoever runs the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Contact(String);
+pub struct Contact(pub(crate) String);
+
+/// What is wrong with a contact.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no contact: write \"mailto:\" and an address, or an https URL, that is yours; examples are refused by push services"
+)]
+pub struct BadContact(pub String);
 
 /// The operator's gateway.
 pub struct Webhook {
     /// Where notices are posted to. It is the operator's word: any host, also by plain HTTP.
-    pub url: Uri,
-    /// What the signature is made with, at least [`limits::WEBHOOK_KEY_BYTES_MIN`] bytes.
-    pub key: Vec<u8>,
+    pub url: ServiceUrl,
+    /// What the signature is made with.
+    pub key: WebhookKey,
 }
 
 /// Firebase Cloud Messaging.
@@ -57,7 +65,7 @@ pub struct Fcm {
     /// The project, and the key that tokens are asked for with.
     pub account: ServiceAccount,
     /// [`limits::FCM_URL`], but in tests.
-    pub url: Uri,
+    pub url: ServiceUrl,
 }
 
 /// The Apple Push Notification service.
@@ -65,14 +73,23 @@ pub struct Apns {
     /// The key that tokens are signed with.
     pub key: ApnsKey,
     /// The app's bundle id.
-    pub topic: String,
+    pub topic: BundleId,
     /// [`limits::APNS_URL`], or that of the sandbox.
-    pub url: Uri,
+    pub url: ServiceUrl,
 }
+
+/// Where a provider of the operator's choice is: an absolute URL of http or https without a user's name and without a fragment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceUrl(pub(crate) Uri);
+
+/// What is wrong with a URL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no URL to send to: write http or https, a host and perhaps a path, and no user or fragment")]
+pub struct BadUrl(pub String);
 
 /// The secret behind tags: the same on all nodes and over restarts, or a new notification stands beside the old one instead of
 /// replacing it.
-pub struct TagKey(pub(crate) [u8; 32]);
+pub struct TagKey(pub(crate) aws_lc_rs::hmac::Key);
 
 /// How long to wait for what. The defaults are the constants of [`limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,40 +145,91 @@ impl Settings {
     ///
     /// What is wrong with it.
     pub fn check(&self, subscription: &Subscription) -> Result<(), BadSubscription> {
-        let kind = subscription.provider.kind();
-        let configured = match kind {
-            ProviderKind::WebPush => self.web_push.is_some(),
-            ProviderKind::Webhook => self.webhook.is_some(),
-            ProviderKind::Fcm => self.fcm.is_some(),
-            ProviderKind::Apns => self.apns.is_some(),
-        };
-        if !configured {
-            return Err(BadSubscription::NotConfigured(kind));
-        }
+        self.host_of(subscription)?;
         match &subscription.provider {
-            Provider::WebPush { endpoint, p256dh, .. } => {
-                let rules = &self.web_push.as_ref().expect("looked at above").hosts;
-                rules.allow(endpoint)?;
-                crate::encryption::is_public_key(p256dh).then_some(()).ok_or(BadSubscription::Key)
-            }
-            Provider::Webhook { token } | Provider::Fcm { token } => {
-                let good = is_token(token) && token.bytes().all(|byte| byte.is_ascii_graphic());
-                good.then_some(()).ok_or(BadSubscription::Token(kind))
-            }
-            Provider::Apns { token } => {
-                let good = is_token(token) && token.bytes().all(|byte| byte.is_ascii_hexdigit());
-                good.then_some(()).ok_or(BadSubscription::Token(kind))
+            Provider::WebPush { p256dh, .. } if !crate::encryption::is_public_key(p256dh) => Err(BadSubscription::Key),
+            Provider::WebPush { .. } | Provider::Webhook { .. } | Provider::Fcm { .. } | Provider::Apns { .. } => {
+                Ok(())
             }
         }
     }
+
+    /// Which host a notice for this subscription goes to. Of a browser's key it knows nothing, which costs more and shows when something
+    /// is encrypted with it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the subscription.
+    pub(crate) fn host_of(&self, subscription: &Subscription) -> Result<HostName, BadSubscription> {
+        let kind = subscription.provider.kind();
+        let absent = BadSubscription::NotConfigured(kind);
+        let (uri, is_good_token) = match &subscription.provider {
+            Provider::WebPush { endpoint, .. } => {
+                (self.web_push.as_ref().ok_or(absent)?.hosts.allow(endpoint)?.uri, true)
+            }
+            Provider::Webhook { token } => (self.webhook.as_ref().ok_or(absent)?.url.0.clone(), is_token(token)),
+            Provider::Fcm { token } => (self.fcm.as_ref().ok_or(absent)?.url.0.clone(), is_token(token)),
+            Provider::Apns { token } => {
+                let is_good = is_token(token) && token.bytes().all(|byte| byte.is_ascii_hexdigit());
+                (self.apns.as_ref().ok_or(absent)?.url.0.clone(), is_good)
+            }
+        };
+        if !is_good_token {
+            return Err(BadSubscription::Token(kind));
+        }
+        let authority = uri.authority().expect("URLs are absolute where they are read").as_str();
+        Ok(HostName { provider: kind, authority: authority.to_ascii_lowercase().into() })
+    }
 }
 
-fn is_token(token: &str) -> bool {
-    (1..=limits::DEVICE_TOKEN_BYTES_MAX).contains(&token.len())
+/// Whether this may be what a gateway, FCM or APNs gives to a device.
+pub(crate) fn is_token(token: &str) -> bool {
+    let length = 1..=limits::DEVICE_TOKEN_BYTES_MAX;
+    length.contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-impl fmt::Debug for TagKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TagKey")
+impl FromStr for ServiceUrl {
+    type Err = BadUrl;
+
+    fn from_str(text: &str) -> Result<Self, BadUrl> {
+        let uri = text.parse::<Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+        let good = uri.filter(|uri| uri.authority().is_some_and(|authority| !authority.as_str().contains('@')));
+        good.filter(|_| !text.contains('#')).map(Self).ok_or_else(|| BadUrl(text.to_owned()))
+    }
+}
+
+impl ServiceUrl {
+    /// The URL of a path below this one.
+    pub(crate) fn joined(&self, path: &str) -> Uri {
+        let mut parts = self.0.clone().into_parts();
+        let joined = format!("{}{path}", self.0.path().trim_end_matches('/'));
+        parts.path_and_query = Some(joined.parse().expect("paths of parts that were read"));
+        Uri::from_parts(parts).expect("scheme and host stay")
+    }
+}
+
+impl FromStr for Contact {
+    type Err = BadContact;
+
+    fn from_str(text: &str) -> Result<Self, BadContact> {
+        let address = text.strip_prefix("mailto:").and_then(|address| address.split_once('@'));
+        let host = match address {
+            Some((name, host)) if !name.is_empty() => Some(host.to_owned()),
+            Some(_) => None,
+            None => {
+                let url = text.parse::<Uri>().ok().filter(|url| url.scheme_str() == Some("https"));
+                url.and_then(|url| url.host().map(str::to_owned))
+            }
+        };
+        // Apple refuses a host without a dot, and some services know the examples of others.
+        let names_somebody = |host: &String| {
+            host.contains('.') && !["example.com", "example.org", "example.net"].contains(&host.as_str())
+        };
+        let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
+        if plain && host.as_ref().is_some_and(names_somebody) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadContact(text.to_owned()))
+        }
     }
 }
