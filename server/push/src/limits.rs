@@ -52,6 +52,9 @@ pub const WAITING_MAX: usize = 16 * 1024;
 /// Notices that have been offered and are not looked at yet: what comes while a turn of the service runs.
 pub const OFFERED_MAX: usize = 1024;
 
+/// Notices that are taken up between two looks at what is due, so that whoever offers without end does not hold up the rest.
+pub const TAKEN_TURN_MAX: usize = 64;
+
 /// Notices that wait for one host. A quarter, so that one that rests leaves room for the others.
 pub const HOST_WAITING_MAX: usize = WAITING_MAX / 4;
 
@@ -92,7 +95,7 @@ pub const FCM_TOKEN_SPARE_S: u64 = 5 * 60;
 pub const FAILURES_MAX: u32 = 5;
 
 /// When a notice for which there was no room can be offered again.
-pub const LATER: Duration = Duration::from_secs(30);
+pub const LATER: Duration = Duration::from_secs(5);
 
 const _: () = assert!(HOST_UNDER_WAY_MAX < UNDER_WAY_MAX && UNDER_WAY_MAX < HOST_WAITING_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX.next_multiple_of(PADDED_TO_BYTES) <= PLAINTEXT_BYTES_MAX);

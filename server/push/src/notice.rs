@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use proto_spec::{ConversationId, DeviceId, TimestampMs, UserId};
 
+use crate::settings::BadSubscription;
+
 /// What is to be told to one device, once. Each notice that was taken ends with exactly one [`Outcome`].
 ///
 /// Two notices are for the same thing when user, device and conversation are equal: then the newer one takes the place of one that
@@ -182,10 +184,10 @@ pub enum Outcome {
 /// Why a notice was refused for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// This server has no configuration for the provider.
+    /// This server has no configuration for the provider. The subscription may be good, and with one it would be used again.
     NotConfigured,
-    /// The subscription is none that may be used.
-    Subscription(crate::BadSubscription),
+    /// The subscription is none that may be used: it can be removed.
+    Subscription(BadSubscription),
     /// The provider has no quiet way to take something off a screen.
     CannotClear,
     /// The provider refused it, with this status of HTTP and, where it gives one, its own word for the reason.
@@ -195,6 +197,15 @@ pub enum Refusal {
         /// At most [`crate::limits::REASON_BYTES_MAX`] bytes, printable.
         reason: Option<String>,
     },
+}
+
+impl From<BadSubscription> for Refusal {
+    fn from(bad: BadSubscription) -> Self {
+        match bad {
+            BadSubscription::NotConfigured(_) => Self::NotConfigured,
+            BadSubscription::Endpoint(_) | BadSubscription::Key | BadSubscription::Token(_) => Self::Subscription(bad),
+        }
+    }
 }
 
 /// Why an attempt failed that may be repeated.

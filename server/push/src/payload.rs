@@ -175,6 +175,16 @@ mod tests {
         assert_eq!(json(&notice(Show::Text, Kind::Clear)), r#"{"v":1,"tag":"TAG","at":1764531000000,"clear":true}"#);
     }
 
+    #[test]
+    fn the_document_shows_what_is_sent() {
+        let document = include_str!("../../../docs/PUSH.md");
+        let kind = Kind::Message { from: UserId(7), text: Some("Are you there?".to_owned()), count: 3 };
+        for kind in [kind, Kind::Clear] {
+            let shown = json(&notice(Show::Text, kind));
+            assert!(document.contains(&format!("```json\n{shown}\n```")), "docs/PUSH.md should show: {shown}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_text_of_any_length_is_cut_between_characters_so_that_it_fits(text in "(?s).{0,20}", times in 0_usize..400) {

@@ -19,7 +19,7 @@ use crate::{
     counters::Counters,
     encryption::Fresh,
     http::Http,
-    limits::{FCM_TOKEN_PAUSE_S, LOOKUPS_MAX, OFFERED_MAX, TEXT_BYTES_MAX},
+    limits::{FCM_TOKEN_PAUSE_S, LOOKUPS_MAX, OFFERED_MAX, TAKEN_TURN_MAX, TEXT_BYTES_MAX},
     notice::{Kind, Notice, Outcome, ProviderKind, Refusal, Trouble},
     payload,
     plan::{Attempt, Moment, Next, Plan, Verdict},
@@ -147,13 +147,15 @@ impl<E: FnMut(Notice, Outcome)> Desk<E> {
                 Some(notice) = offered.recv(), if self.plan.has_room() => self.take(notice),
                 () = sleep_until(wake) => {}
             }
-            // All that has come meanwhile, before the next look.
+            // What has come meanwhile, before the next look.
             while let Some(attempt) = self.attempts.try_join_next() {
                 self.attempt_ended(attempt);
             }
-            while self.plan.has_room()
-                && let Ok(notice) = offered.try_recv()
-            {
+            for _ in 0..TAKEN_TURN_MAX {
+                if !self.plan.has_room() {
+                    break;
+                }
+                let Ok(notice) = offered.try_recv() else { break };
                 self.take(notice);
             }
         }
@@ -178,7 +180,7 @@ impl<E: FnMut(Notice, Outcome)> Desk<E> {
         self.counters.offered(notice.subscription.provider.kind());
         let host = match self.rim.settings.host_of(&notice.subscription) {
             Ok(host) => host,
-            Err(bad) => return self.end(notice, Outcome::Refused(Refusal::Subscription(bad))),
+            Err(bad) => return self.end(notice, Outcome::Refused(bad.into())),
         };
         if notice.kind == Kind::Clear && !provider::can_clear(&host) {
             // What waits is not to be shown any more; what is shown stays.
@@ -271,7 +273,7 @@ impl Rim {
             ProviderKind::Apns => self.by_apns(&going).await,
         };
         sent.unwrap_or_else(|not_sent| match not_sent {
-            NotSent::Bad(bad) => Verdict::Final(Outcome::Refused(Refusal::Subscription(bad))),
+            NotSent::Bad(bad) => Verdict::Final(Outcome::Refused(bad.into())),
             NotSent::Trouble(trouble) => Verdict::Again(trouble, None),
         })
     }

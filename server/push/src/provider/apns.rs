@@ -1,6 +1,7 @@
 //! APNs: the Apple Push Notification service, by HTTP/2 with tokens that this server signs.
 
 use http::{HeaderValue, Request, header};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Answer, Going, Sending, reason};
@@ -68,6 +69,11 @@ pub(crate) fn request(settings: &Apns, token: &mut Token, going: &Going<'_>) -> 
 /// An alert in words that the app has in its user's language, which an extension of the app may put better; or the quiet request to
 /// take it away. The text stands in the alert alone.
 fn body(going: &Going<'_>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        aps: Value,
+        ringpost: Payload<'a>,
+    }
     let mut payload = Payload::of(going.notice, going.tag);
     let text = payload.text.take();
     let aps = match payload.count {
@@ -84,12 +90,12 @@ fn body(going: &Going<'_>) -> Vec<u8> {
             json!({ "alert": alert, "mutable-content": 1, "sound": "default", "thread-id": going.tag })
         }
     };
-    serde_json::to_vec(&json!({ "aps": aps, "ringpost": payload })).expect("nothing in it can be no JSON")
+    serde_json::to_vec(&Body { aps, ringpost: payload }).expect("nothing in it can be no JSON")
 }
 
 /// What an answer means.
 pub(crate) fn verdict(answer: &Answer) -> Verdict {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Body {
         reason: String,
     }

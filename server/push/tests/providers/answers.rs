@@ -121,12 +121,12 @@ fn a_service_that_does_not_answer_is_given_up_in_time_and_holds_up_no_other() {
         let (authority, browser) = (Authority::new(), Browser::new());
         let silent = Endpoint::start(&authority, speaks, |_, _| Reply::Hang);
         let (mut settings, _) = web_push(&authority, silent.port);
-        settings.pace = Pace { answer_max: Duration::from_secs(5), ..QUICK };
+        settings.pace = Pace { answer_max: Duration::from_secs(2), ..QUICK };
         let well = Endpoint::start(&authority, speaks, |_, _| Reply::Status(201));
         let hosts = &mut settings.web_push.as_mut().unwrap().hosts;
         hosts.inside.push(format!("localhost:{}", well.port).parse().unwrap());
         let world = World::start(settings);
-        let ttl = Duration::from_secs(2);
+        let ttl = Duration::from_secs(1);
         world.offer(Notice { ttl, ..message(1, browser.subscription(silent.port, "/")) });
         silent.seen();
         world.offer(message(2, browser.subscription(well.port, "/")));
@@ -183,8 +183,10 @@ fn what_is_more_than_may_wait_for_a_service_is_given_back_for_later() {
     let service = Endpoint::start(&authority, Speaks::Http1, |_, _| Reply::Hang);
     let world = World::start(web_push(&authority, service.port).0);
     // One is under way, and so many wait.
+    world.offer(message(0, browser.subscription(service.port, "/")));
+    service.seen();
     let held = 1 + HOST_WAITING_MAX as u64;
-    for ticket in 0..held + 10 {
+    for ticket in 1..held + 10 {
         let mut notice = message(ticket, browser.subscription(service.port, "/"));
         while let Err(given_back) = world.push().offers().offer(notice) {
             notice = given_back;

@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Method, Version};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use proto_spec::UserId;
+use proto_spec::{ConversationId, GroupId, TimestampMs, UserId};
 use push::{
     Kind, Notice, Outcome, Provider, Refusal, Settings, Show, Trouble,
     keys::{ApnsKey, VapidKey},
@@ -102,6 +102,20 @@ fn an_alert_says_what_the_user_allows_and_a_clear_shows_nothing() {
             "ringpost": { "v": 1, "tag": seen.header("apns-collapse-id"), "at": 1_764_531_000_123_u64, "clear": true },
         })
     );
+}
+
+#[test]
+fn the_document_shows_the_body_that_apple_gets() {
+    let authority = Authority::new();
+    let apple = Endpoint::start(&authority, Speaks::Http2, |_, _| Reply::Status(200));
+    let world = World::start(apns(&authority, apple.port).0);
+    let kind = Kind::Message { from: UserId(7), text: Some("Are you there?".to_owned()), count: 3 };
+    let (conversation, at) = (ConversationId::Group(GroupId(12)), TimestampMs(1_764_531_000_000));
+    assert_eq!(world.outcome_of(Notice { kind, conversation, at, ..message(1, provider()) }), Outcome::Delivered);
+    let seen = apple.seen();
+    let body = String::from_utf8(seen.body.clone()).unwrap().replace(seen.header("apns-collapse-id"), "TAG");
+    let document = include_str!("../../../../docs/PUSH.md");
+    assert!(document.contains(&format!("```json\n{body}\n```")), "docs/PUSH.md should show: {body}");
 }
 
 #[test]

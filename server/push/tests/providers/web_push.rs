@@ -20,24 +20,29 @@ use crate::{
 };
 
 /// A browser that can read what it is sent.
-pub(crate) struct Browser(SecretKey);
+pub(crate) struct Browser {
+    private: SecretKey,
+    p256dh: [u8; 65],
+}
 
 const AUTH: [u8; 16] = *b"sixteen bytes ok";
 
 impl Browser {
     pub(crate) fn new() -> Self {
-        Self(SecretKey::from_slice(&[7; 32]).unwrap())
+        use web_push_native::p256::elliptic_curve::sec1::ToEncodedPoint;
+        let private = SecretKey::from_slice(&[7; 32]).unwrap();
+        let p256dh = private.public_key().to_encoded_point(false).as_bytes().try_into().unwrap();
+        Self { private, p256dh }
     }
 
     pub(crate) fn subscription(&self, port: u16, path: &str) -> Provider {
-        use web_push_native::p256::elliptic_curve::sec1::ToEncodedPoint;
-        let p256dh = self.0.public_key().to_encoded_point(false).as_bytes().try_into().unwrap();
-        Provider::WebPush { endpoint: format!("https://localhost:{port}{path}"), p256dh, auth: AUTH }
+        let endpoint = format!("https://localhost:{port}{path}");
+        Provider::WebPush { endpoint, p256dh: self.p256dh, auth: AUTH }
     }
 
     /// What it reads, without the zeros behind it.
     pub(crate) fn read(&self, seen: &Seen) -> Value {
-        let plaintext = web_push_native::decrypt(seen.body.clone(), &self.0, Auth::from_slice(&AUTH));
+        let plaintext = web_push_native::decrypt(seen.body.clone(), &self.private, Auth::from_slice(&AUTH));
         serde_json::from_slice(&plaintext.expect("it is encrypted for this browser")).unwrap()
     }
 }
@@ -217,7 +222,7 @@ fn a_subscription_that_may_not_be_used_is_refused_and_nothing_is_sent() {
     let Provider::WebPush { endpoint, auth, .. } = browser.subscription(service.port, "/") else { unreachable!() };
     assert_eq!(refused(Provider::WebPush { endpoint, p256dh: [4; 65], auth }), BadSubscription::Key);
     let token = "t".to_owned();
-    assert_eq!(refused(Provider::Fcm { token }), BadSubscription::NotConfigured(push::ProviderKind::Fcm));
+    assert_eq!(world.outcome_of(message(1, Provider::Fcm { token })), Outcome::Refused(Refusal::NotConfigured));
     assert!(service.seen_meanwhile().is_empty());
 }
 

@@ -1,9 +1,12 @@
 //! What a gateway is sent, and how it knows that it is from here.
 
+use std::{io::Write, process::Stdio};
+
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::Method;
-use push::{Outcome, Provider, Refusal, Settings, keys::WebhookKey, settings::Webhook};
+use proto_spec::TimestampMs;
+use push::{Notice, Outcome, Provider, Refusal, Settings, Urgency, keys::WebhookKey, settings::Webhook};
 use serde_json::{Value, json};
 
 use crate::{
@@ -60,6 +63,54 @@ fn a_gateway_gets_a_signed_request_that_it_can_verify() {
         seen.body[20] ^= 1;
         assert!(!is_signed(&seen, KEY));
     }
+}
+
+/// What stands in the document between these two lines.
+fn of_the_document(begin: &str, end: &str) -> &'static str {
+    let document = include_str!("../../../../docs/PUSH.md");
+    document.split_once(begin).unwrap().1.split_once(end).unwrap().0
+}
+
+#[test]
+fn the_document_s_example_takes_a_request_and_refuses_one_that_was_changed_or_is_old() {
+    let authority = Authority::new();
+    let gateway = Endpoint::start(&authority, Speaks::Http1, |_, _| Reply::Status(200));
+    let world = World::start(webhook(&authority, &format!("https://localhost:{}/", gateway.port)));
+    assert_eq!(world.outcome_of(message(1, provider())), Outcome::Delivered);
+    let seen = gateway.seen();
+    let name = |name| (name, seen.header(name));
+    let headers: std::collections::BTreeMap<&str, &str> =
+        ["webhook-id", "webhook-timestamp", "webhook-signature"].map(name).into();
+    let (headers, body) = (json!(headers), String::from_utf8(seen.body.clone()).unwrap());
+    let secret = format!("whsec_{}", STANDARD.encode(KEY));
+    let example = of_the_document("```python\n", "```");
+    let program = format!(
+        "{example}\nimport json, sys\nsecret, headers, body = json.load(sys.stdin)\nbody = body.encode()\n\
+         print(is_from_ringpost(secret, headers, body), is_from_ringpost(secret, headers, body + b' '))\n\
+         headers['webhook-timestamp'] = str(int(headers['webhook-timestamp']) - 301)\n\
+         print(is_from_ringpost(secret, headers, body))\n"
+    );
+    let mut python = std::process::Command::new("python3");
+    let python = python.args(["-c", &program]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut python = python.spawn().expect("Python 3 is installed");
+    python.stdin.take().unwrap().write_all(json!([secret, headers, body]).to_string().as_bytes()).unwrap();
+    let said = String::from_utf8(python.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(said, "True False\nFalse\n");
+}
+
+#[test]
+fn the_document_shows_the_body_that_a_gateway_gets() {
+    let authority = Authority::new();
+    let gateway = Endpoint::start(&authority, Speaks::Http1, |_, _| Reply::Status(200));
+    let world = World::start(webhook(&authority, &format!("https://localhost:{}/", gateway.port)));
+    let notice = Notice { at: TimestampMs(1_764_531_000_000), urgency: Urgency::High, ..clear(1, provider()) };
+    assert_eq!(world.outcome_of(notice), Outcome::Delivered);
+    let body = String::from_utf8(gateway.seen().body).unwrap();
+    let parts: Value = serde_json::from_str(&body).unwrap();
+    // What differs each time.
+    let (tag, ttl) = (parts["notice"]["tag"].as_str().unwrap(), parts["ttl"].to_string());
+    let shown = of_the_document("at any address. The body:\n\n```json\n", "\n```");
+    assert_eq!(body.replace(tag, "TAG").replace(&ttl, "3600"), shown);
 }
 
 #[test]
