@@ -285,6 +285,29 @@ fn the_table_of_limits_has_the_values_of_the_code() {
                 seconds(limits::ADMIN_REQUEST_MS)
             ),
         ),
+        (
+            "endpoint of Web Push",
+            format!(
+                "{} bytes; https, a host of a list, a public address",
+                grouped(push::limits::ENDPOINT_BYTES_MAX as u64)
+            ),
+        ),
+        (
+            "notices that wait for push providers",
+            format!(
+                "{}, for one host {}",
+                grouped(push::limits::WAITING_MAX as u64),
+                grouped(push::limits::HOST_WAITING_MAX as u64)
+            ),
+        ),
+        (
+            "requests to push providers under way",
+            format!(
+                "{}, to one host {}",
+                grouped(push::limits::UNDER_WAY_MAX as u64),
+                grouped(push::limits::HOST_UNDER_WAY_MAX as u64)
+            ),
+        ),
     ];
     let told = table("docs/SECURITY.md", "| limit | default |");
     let expected: Vec<_> = expected.map(|(limit, value)| (limit.to_owned(), value)).into();
