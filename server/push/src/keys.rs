@@ -156,7 +156,7 @@ impl ServiceAccount {
     /// When it is none.
     pub fn from_json(json: &[u8]) -> Result<Self, BadKey> {
         #[derive(Deserialize)]
-        struct File {
+        struct Members {
             project_id: String,
             private_key_id: Option<String>,
             private_key: String,
@@ -165,7 +165,7 @@ impl ServiceAccount {
         }
         // The library's own words would show a part of the file.
         let not = |what: &str| BadKey::NotServiceAccount(what.to_owned());
-        let file: File = serde_json::from_slice(json).map_err(|error| {
+        let file: Members = serde_json::from_slice(json).map_err(|error| {
             not(&format!(
                 "line {}: it must have project_id, private_key, client_email and token_uri, all texts",
                 error.line()

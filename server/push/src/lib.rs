@@ -22,6 +22,7 @@ pub mod plan;
 mod provider;
 pub mod service;
 pub mod settings;
+mod transport;
 
 pub use counters::Counters;
 pub use notice::{Kind, Notice, Outcome, Provider, ProviderKind, Refusal, Show, Subscription, Trouble, Urgency};

@@ -1,30 +1,27 @@
-//! Service: the thread that hands notices to providers. The [`plan`](crate::plan) says what goes when; here are the clock, the dice and the
-//! connections.
+//! Service: the thread that hands notices to providers. The [`plan`](crate::plan) says what goes when, and the transport sends it; here is
+//! the clock that the plan goes by.
 
 use std::{
-    cell::RefCell,
     io,
     rc::Rc,
     sync::Arc,
     thread::{self, JoinHandle},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use tokio::{
     sync::{mpsc, oneshot},
-    task::{JoinSet, LocalSet},
+    task::{JoinError, JoinSet, LocalSet},
 };
 
 use crate::{
     counters::Counters,
-    encryption::Fresh,
-    http::Http,
-    limits::{FCM_TOKEN_PAUSE_S, LOOKUPS_MAX, OFFERED_MAX, TAKEN_TURN_MAX, TEXT_BYTES_MAX},
-    notice::{Kind, Notice, Outcome, ProviderKind, Refusal, Trouble},
-    payload,
+    limits::{LOOKUPS_MAX, OFFERED_MAX, TAKEN_TURN_MAX, TEXT_BYTES_MAX},
+    notice::{Kind, Notice, Outcome, Refusal},
     plan::{Attempt, Moment, Next, Plan, Verdict},
-    provider::{self, Going, Sending, apns, fcm, web_push, webhook},
-    settings::{BadSubscription, Fcm, Settings},
+    provider,
+    settings::Settings,
+    transport::Transport,
 };
 
 /// The push service.
@@ -109,26 +106,18 @@ impl Push {
 struct Desk<E> {
     began: Instant,
     plan: Plan,
-    rim: Rc<Rim>,
+    transport: Rc<Transport>,
     counters: Arc<Counters>,
     attempts: JoinSet<(Attempt, Verdict)>,
     ended: E,
 }
 
 impl<E: FnMut(Notice, Outcome)> Desk<E> {
-    fn new(mut settings: Settings, counters: Arc<Counters>, ended: E) -> Self {
-        let pace = settings.pace;
-        let http = Http::new(std::mem::replace(&mut settings.roots, rustls::RootCertStore::empty()), pace);
+    fn new(settings: Settings, counters: Arc<Counters>, ended: E) -> Self {
         Self {
             began: Instant::now(),
-            plan: Plan::new(pace),
-            rim: Rc::new(Rim {
-                settings,
-                http,
-                vapid: RefCell::default(),
-                apns: RefCell::default(),
-                fcm: FcmToken::default(),
-            }),
+            plan: Plan::new(settings.pace),
+            transport: Rc::new(Transport::new(settings)),
             counters,
             attempts: JoinSet::new(),
             ended,
@@ -178,7 +167,7 @@ impl<E: FnMut(Notice, Outcome)> Desk<E> {
 
     fn take(&mut self, notice: Notice) {
         self.counters.offered(notice.subscription.provider.kind());
-        let host = match self.rim.settings.host_of(&notice.subscription) {
+        let host = match self.transport.settings().host_of(&notice.subscription) {
             Ok(host) => host,
             Err(bad) => return self.end(notice, Outcome::Refused(bad.into())),
         };
@@ -201,9 +190,9 @@ impl<E: FnMut(Notice, Outcome)> Desk<E> {
                 Next::Ended(notice, outcome) => self.end(notice, outcome),
                 Next::Begin(attempt) => {
                     self.counters.handed_over(attempt.notice.subscription.provider.kind());
-                    let (rim, left) = (self.rim.clone(), attempt.expires.0.saturating_sub(now.0));
+                    let (transport, left) = (self.transport.clone(), attempt.expires.0.saturating_sub(now.0));
                     self.attempts.spawn_local(async move {
-                        let verdict = rim.send(&attempt.notice, left).await;
+                        let verdict = transport.send(&attempt.notice, left).await;
                         (attempt, verdict)
                     });
                 }
@@ -211,7 +200,7 @@ impl<E: FnMut(Notice, Outcome)> Desk<E> {
         }
     }
 
-    fn attempt_ended(&mut self, attempt: Result<(Attempt, Verdict), tokio::task::JoinError>) {
+    fn attempt_ended(&mut self, attempt: Result<(Attempt, Verdict), JoinError>) {
         let (attempt, verdict) = attempt.expect("attempts neither panic nor are they given up");
         self.counters.answered(attempt.notice.subscription.provider.kind(), &verdict);
         let mut ended = Vec::new();
@@ -232,128 +221,6 @@ impl<E: FnMut(Notice, Outcome)> Desk<E> {
 
     fn give_back(&mut self, notice: Notice) {
         self.end(notice, Outcome::Later(Duration::ZERO));
-    }
-}
-
-/// What attempts share.
-struct Rim {
-    settings: Settings,
-    http: Http,
-    vapid: RefCell<web_push::Tokens>,
-    apns: RefCell<apns::Token>,
-    fcm: FcmToken,
-}
-
-/// Who finds no good token asks for one, and the others wait for it.
-#[derive(Default)]
-struct FcmToken(tokio::sync::Mutex<FcmTokenState>);
-
-#[derive(Default)]
-enum FcmTokenState {
-    #[default]
-    Absent,
-    Here(fcm::Token),
-    /// None was given. Until then, in seconds since 1970, nobody asks again.
-    NotGiven {
-        until_s: u64,
-    },
-}
-
-impl Rim {
-    /// Sends a notice that is worth telling for so long.
-    async fn send(&self, notice: &Notice, left: Duration) -> Verdict {
-        let tag = payload::tag(&self.settings.tag_key, notice);
-        // A clock before 1970 makes no token that anybody takes, which the answers then say.
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let going = Going { notice, tag: &tag, ttl_s: left.as_secs().max(1), now_s };
-        let sent = match notice.subscription.provider.kind() {
-            ProviderKind::WebPush => self.by_web_push(&going).await,
-            ProviderKind::Webhook => self.by_webhook(&going).await,
-            ProviderKind::Fcm => self.by_fcm(&going).await,
-            ProviderKind::Apns => self.by_apns(&going).await,
-        };
-        sent.unwrap_or_else(|not_sent| match not_sent {
-            NotSent::Bad(bad) => Verdict::Final(Outcome::Refused(bad.into())),
-            NotSent::Trouble(trouble) => Verdict::Again(trouble, None),
-        })
-    }
-
-    async fn by_web_push(&self, going: &Going<'_>) -> Result<Verdict, NotSent> {
-        let settings = self.settings.web_push.as_ref().ok_or(BadSubscription::NotConfigured(ProviderKind::WebPush))?;
-        let sending = web_push::request(settings, &mut self.vapid.borrow_mut(), going, &Fresh::by_chance())?;
-        Ok(web_push::verdict(&self.http.exchange(sending, going.now_s).await?))
-    }
-
-    async fn by_webhook(&self, going: &Going<'_>) -> Result<Verdict, NotSent> {
-        let settings = self.settings.webhook.as_ref().ok_or(BadSubscription::NotConfigured(ProviderKind::Webhook))?;
-        let sending = webhook::request(settings, going, &payload::id(&self.settings.tag_key, going.notice))?;
-        Ok(webhook::verdict(&self.http.exchange(sending, going.now_s).await?))
-    }
-
-    async fn by_fcm(&self, going: &Going<'_>) -> Result<Verdict, NotSent> {
-        let settings = self.settings.fcm.as_ref().ok_or(BadSubscription::NotConfigured(ProviderKind::Fcm))?;
-        let token = self.fcm.get(&self.http, settings, going.now_s).await.ok_or(Trouble::Token)?;
-        let answer = self.http.exchange(fcm::request(settings, going, &token)?, going.now_s).await?;
-        let verdict = fcm::verdict(&answer);
-        if let Verdict::Again(Trouble::Token, _) = verdict {
-            self.fcm.forget(&token).await;
-        }
-        Ok(verdict)
-    }
-
-    async fn by_apns(&self, going: &Going<'_>) -> Result<Verdict, NotSent> {
-        let settings = self.settings.apns.as_ref().ok_or(BadSubscription::NotConfigured(ProviderKind::Apns))?;
-        let sending = apns::request(settings, &mut self.apns.borrow_mut(), going)?;
-        let verdict = apns::verdict(&self.http.exchange(sending, going.now_s).await?);
-        if let Verdict::Again(Trouble::Token, _) = verdict {
-            self.apns.borrow_mut().forget();
-        }
-        Ok(verdict)
-    }
-}
-
-impl FcmToken {
-    async fn get(&self, http: &Http, settings: &Fcm, now_s: u64) -> Option<fcm::Token> {
-        let mut state = self.0.lock().await;
-        match &*state {
-            FcmTokenState::Here(token) if token.is_good(now_s) => return Some(token.clone()),
-            FcmTokenState::NotGiven { until_s } if now_s < *until_s => return None,
-            FcmTokenState::Here(_) | FcmTokenState::NotGiven { .. } | FcmTokenState::Absent => {}
-        }
-        let request = fcm::token_request(&settings.account, now_s);
-        let answer = http.exchange(Sending { request, reach: crate::hosts::Reach::Any }, now_s).await;
-        let token = answer.ok().and_then(|answer| fcm::token(&answer, now_s));
-        *state = match &token {
-            Some(token) => FcmTokenState::Here(token.clone()),
-            None => FcmTokenState::NotGiven { until_s: now_s + FCM_TOKEN_PAUSE_S },
-        };
-        token
-    }
-
-    /// Unless there is another one by now.
-    async fn forget(&self, refused: &fcm::Token) {
-        let mut state = self.0.lock().await;
-        if matches!(&*state, FcmTokenState::Here(token) if token == refused) {
-            *state = FcmTokenState::Absent;
-        }
-    }
-}
-
-/// Why a notice was not sent.
-enum NotSent {
-    Bad(BadSubscription),
-    Trouble(Trouble),
-}
-
-impl From<BadSubscription> for NotSent {
-    fn from(bad: BadSubscription) -> Self {
-        Self::Bad(bad)
-    }
-}
-
-impl From<Trouble> for NotSent {
-    fn from(trouble: Trouble) -> Self {
-        Self::Trouble(trouble)
     }
 }
 
