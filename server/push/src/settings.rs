@@ -6,6 +6,7 @@ use http::Uri;
 use rustls::RootCertStore;
 
 use crate::{
+    encryption,
     hosts::{BadEndpoint, HostRules},
     keys::{ApnsKey, BundleId, ServiceAccount, VapidKey, WebhookKey},
     limits,
@@ -145,17 +146,10 @@ impl Settings {
     ///
     /// What is wrong with it.
     pub fn check(&self, subscription: &Subscription) -> Result<(), BadSubscription> {
-        self.host_of(subscription)?;
-        match &subscription.provider {
-            Provider::WebPush { p256dh, .. } if !crate::encryption::is_public_key(p256dh) => Err(BadSubscription::Key),
-            Provider::WebPush { .. } | Provider::Webhook { .. } | Provider::Fcm { .. } | Provider::Apns { .. } => {
-                Ok(())
-            }
-        }
+        self.host_of(subscription).map(|_| ())
     }
 
-    /// Which host a notice for this subscription goes to. Of a browser's key it knows nothing, which costs more and shows when something
-    /// is encrypted with it.
+    /// Which host a notice for this subscription goes to, if it may.
     ///
     /// # Errors
     ///
@@ -163,20 +157,24 @@ impl Settings {
     pub(crate) fn host_of(&self, subscription: &Subscription) -> Result<HostName, BadSubscription> {
         let kind = subscription.provider.kind();
         let absent = BadSubscription::NotConfigured(kind);
-        let (uri, is_good_token) = match &subscription.provider {
-            Provider::WebPush { endpoint, .. } => {
-                (self.web_push.as_ref().ok_or(absent)?.hosts.allow(endpoint)?.uri, true)
+        let if_token = |is_good: bool, url: &ServiceUrl| {
+            if is_good { Ok(url.0.clone()) } else { Err(BadSubscription::Token(kind)) }
+        };
+        let uri = match &subscription.provider {
+            Provider::WebPush { endpoint, p256dh, .. } => {
+                let endpoint = self.web_push.as_ref().ok_or(absent)?.hosts.allow(endpoint)?;
+                if !encryption::is_public_key(p256dh) {
+                    return Err(BadSubscription::Key);
+                }
+                endpoint.uri
             }
-            Provider::Webhook { token } => (self.webhook.as_ref().ok_or(absent)?.url.0.clone(), is_token(token)),
-            Provider::Fcm { token } => (self.fcm.as_ref().ok_or(absent)?.url.0.clone(), is_token(token)),
+            Provider::Webhook { token } => if_token(is_token(token), &self.webhook.as_ref().ok_or(absent)?.url)?,
+            Provider::Fcm { token } => if_token(is_token(token), &self.fcm.as_ref().ok_or(absent)?.url)?,
             Provider::Apns { token } => {
-                let is_good = is_token(token) && token.bytes().all(|byte| byte.is_ascii_hexdigit());
-                (self.apns.as_ref().ok_or(absent)?.url.0.clone(), is_good)
+                let is_hexadecimal = token.bytes().all(|byte| byte.is_ascii_hexdigit());
+                if_token(is_token(token) && is_hexadecimal, &self.apns.as_ref().ok_or(absent)?.url)?
             }
         };
-        if !is_good_token {
-            return Err(BadSubscription::Token(kind));
-        }
         let authority = uri.authority().expect("URLs are absolute where they are read").as_str();
         Ok(HostName { provider: kind, authority: authority.to_ascii_lowercase().into() })
     }
