@@ -3,9 +3,12 @@
 use proto_spec::{
     Capabilities, ClientFrame, ClientKind, Content, DeviceId, DeviceInfo, Digests, Direction, Durability, Entry,
     EpochId, ErrorCode, Event, GroupEntry, GroupId, GroupPage, GroupRow, Inbox, InboxRow, MemberInfo, Page, Presence,
-    PresenceState, Recipient, RedirectReason, RequestId, Resume, Role, Rules, SendNumber, Seq, ServerFrame, ServerKind,
-    Settings, Standing, Status, TimestampMs, UserId, Visibility,
-    limits::{DIGESTS_MAX, PAGE_ENTRIES_MAX, PRESENCE_USERS_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
+    PresenceState, Provider, PushState, Recipient, RedirectReason, RequestId, Resume, Role, Rules, SendNumber, Seq,
+    ServerFrame, ServerKind, Settings, Show, Standing, Status, Subscription, TimestampMs, UserId, Visibility,
+    limits::{
+        DIGESTS_MAX, PAGE_ENTRIES_MAX, PRESENCE_USERS_MAX, PUSH_KEY_BYTES, PUSH_SECRET_BYTES, SEND_WINDOW,
+        TEXT_BYTES_MAX,
+    },
 };
 
 use crate::TEXT;
@@ -60,6 +63,9 @@ pub fn client(kind: ClientKind) -> ClientFrame {
             seq: SEQ,
         },
         ClientKind::AcknowledgeGroup => ClientFrame::AcknowledgeGroup { group: GROUP, up_to: SEQ },
+        ClientKind::Subscribe => ClientFrame::Subscribe { request: REQUEST, subscription: subscription() },
+        ClientKind::Unsubscribe => ClientFrame::Unsubscribe { request: REQUEST },
+        ClientKind::FetchSubscription => ClientFrame::FetchSubscription { request: REQUEST },
         ClientKind::Ping => ClientFrame::Ping { nonce: NONCE },
         ClientKind::Pong => ClientFrame::Pong { nonce: NONCE },
         ClientKind::Bye => ClientFrame::Bye,
@@ -98,6 +104,13 @@ pub fn client(kind: ClientKind) -> ClientFrame {
             ClientFrame::NameDevice { request: REQUEST, device: DEVICE, name: "Firefox at work".to_owned() }
         }
     }
+}
+
+/// That of a browser.
+fn subscription() -> Subscription {
+    let (address, key) = ("https://push.example.org/".to_owned() + &"x".repeat(160), vec![4; PUSH_KEY_BYTES]);
+    let (provider, secret) = (Provider::WebPush.byte().into(), vec![7; PUSH_SECRET_BYTES]);
+    Subscription { provider, show: Show::Sender, address, key, secret }
 }
 
 const INBOX_ROWS: u64 = 20;
@@ -205,6 +218,11 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             map_version: 12,
         },
         ServerKind::Marked => ServerFrame::Marked { request: REQUEST },
+        ServerKind::Subscription => {
+            let Subscription { provider, show, address, key, .. } = subscription();
+            let state = PushState { providers: 2, server_key: key, provider, show, address };
+            ServerFrame::Subscription { request: REQUEST, state }
+        }
         ServerKind::DeliverGroup => ServerFrame::DeliverGroup { group: GROUP, entry: said_in_group(SEQ) },
         ServerKind::GroupPage => ServerFrame::GroupPage(GroupPage {
             request: REQUEST,

@@ -320,7 +320,10 @@ impl Relay {
                 | ClientKind::SetVisibility
                 | ClientKind::FetchGroups
                 | ClientKind::FetchMembers
-                | ClientKind::AcknowledgeGroup,
+                | ClientKind::AcknowledgeGroup
+                | ClientKind::Subscribe
+                | ClientKind::Unsubscribe
+                | ClientKind::FetchSubscription,
             )
             | None => {}
         }

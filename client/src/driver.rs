@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::{Content, ConversationId, DeviceId, Direction, SendNumber, Seq, Settings};
+use proto_spec::{Content, ConversationId, DeviceId, Direction, SendNumber, Seq, Settings, Subscription};
 use tokio::{
     io::{Interest, Ready},
     net::TcpStream,
@@ -206,6 +206,23 @@ impl Client {
     /// The name is too long; else as [`Client::fetch_log`].
     pub fn name_device(&self, device: DeviceId, name: &str) -> Result<FetchHandle, FetchError> {
         self.call(|state| state.name_device(device, name))
+    }
+
+    /// Has notifications for this device sent there from now on, or to nobody. The answer is [`ClientEvent::Subscription`]. For after
+    /// each start, and whenever the provider gives the device another address.
+    ///
+    /// # Errors
+    /// The subscription has not what its provider needs; else as [`Client::fetch_log`].
+    pub fn subscribe(&self, subscription: Option<Subscription>) -> Result<FetchHandle, FetchError> {
+        self.call(|state| state.subscribe(subscription))
+    }
+
+    /// Asks how this device is subscribed to notifications, and what it needs to be. The answer is [`ClientEvent::Subscription`].
+    ///
+    /// # Errors
+    /// As [`Client::fetch_log`].
+    pub fn fetch_subscription(&self) -> Result<FetchHandle, FetchError> {
+        self.call(ClientState::fetch_subscription)
     }
 
     /// The application is done with everything up to `seq`. See [`crate::Acknowledging::ByApplication`].

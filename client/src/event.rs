@@ -5,7 +5,7 @@ use std::fmt;
 use proto_spec::{
     Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo, Digests, Direction, Durability, Entry,
     EpochId, ErrorCode, GroupEntry, GroupId, GroupPage, GroupRow, Inbox, MemberInfo, Page, Presence, PresenceState,
-    Recipient, RedirectReason, RequestId, SendNumber, Seq, TimestampMs, UserId, Visibility,
+    PushState, Recipient, RedirectReason, RequestId, SendNumber, Seq, TimestampMs, UserId, Visibility,
 };
 use thiserror::Error;
 
@@ -198,6 +198,13 @@ pub enum ClientEvent {
         fetch: FetchHandle,
         /// All of them, by ascending id.
         devices: Vec<DeviceInfo>,
+    },
+    /// How this device is subscribed to notifications: asked for, or as it is since it was changed.
+    Subscription {
+        /// Which fetch or change this answers.
+        fetch: FetchHandle,
+        /// How it is subscribed, and what it needs to be.
+        state: PushState,
     },
     /// The answer to a request for digests, for [`crate::Check::answer`].
     Digest {
@@ -540,6 +547,17 @@ pub enum FetchError {
         /// Bytes allowed.
         max: usize,
     },
+    /// A subscription's address that is too long.
+    #[error("the address has {size} bytes, at most {max} are allowed")]
+    AddressLength {
+        /// Its bytes.
+        size: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// A subscription that has not what its provider needs.
+    #[error("no notification can be sent there: {0}")]
+    BadSubscription(&'static str),
     /// The client has stopped.
     #[error("the client has stopped")]
     Ended,

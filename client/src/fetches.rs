@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use proto_spec::{
     Capabilities, ClientFrame, ClientKind, ConversationId, ConversationKind, DeviceId, Direction, GroupId, RequestId,
-    Seq, Settings, UserId, Visibility,
+    Seq, Settings, Subscription, UserId, Visibility,
 };
 
 use crate::{
@@ -46,6 +46,9 @@ pub(crate) enum Range {
     Devices,
     RemoveDevice(DeviceId),
     NameDevice(DeviceId, String),
+    /// Notifications go there; none: nowhere.
+    Subscribe(Option<Subscription>),
+    Subscription,
     Presence(Vec<UserId>),
     /// Groups with higher ids.
     Groups(GroupId),
@@ -72,6 +75,9 @@ impl Range {
             Self::Devices => ClientKind::FetchDevices,
             Self::RemoveDevice(_) => ClientKind::RemoveDevice,
             Self::NameDevice(..) => ClientKind::NameDevice,
+            Self::Subscribe(Some(_)) => ClientKind::Subscribe,
+            Self::Subscribe(None) => ClientKind::Unsubscribe,
+            Self::Subscription => ClientKind::FetchSubscription,
             Self::Presence(_) => ClientKind::FetchPresence,
             Self::Groups(_) => ClientKind::FetchGroups,
             Self::Members(..) => ClientKind::FetchMembers,
@@ -92,6 +98,8 @@ impl Range {
             | Self::Devices
             | Self::RemoveDevice(_)
             | Self::NameDevice(..)
+            | Self::Subscribe(_)
+            | Self::Subscription
             | Self::Presence(_)
             | Self::Groups(_)
             | Self::Members(..)
@@ -206,6 +214,9 @@ impl Fetches {
             Range::Devices => ClientFrame::FetchDevices { request },
             Range::RemoveDevice(device) => ClientFrame::RemoveDevice { request, device },
             Range::NameDevice(device, name) => ClientFrame::NameDevice { request, device, name },
+            Range::Subscribe(Some(subscription)) => ClientFrame::Subscribe { request, subscription },
+            Range::Subscribe(None) => ClientFrame::Unsubscribe { request },
+            Range::Subscription => ClientFrame::FetchSubscription { request },
             Range::Presence(users) => ClientFrame::FetchPresence { request, users },
             Range::Groups(after) => ClientFrame::FetchGroups { request, after, limit },
             Range::Members(group, after) => ClientFrame::FetchMembers { request, group, after, limit, seq: from },

@@ -163,4 +163,6 @@ codes! {
     GroupEnded = 68 "group_ended";
     /// The user is in as many groups as one may be in.
     TooManyGroups = 69 "too_many_groups";
+    /// A subscription that no notification can be sent to.
+    BadSubscription = 70 "bad_subscription";
 }

@@ -98,6 +98,12 @@ listed! {
         FetchMembers = 0x19 "fetch_members",
         /// SPEC 4.48.
         AcknowledgeGroup = 0x1a "acknowledge_group",
+        /// SPEC 4.49.
+        Subscribe = 0x1b "subscribe",
+        /// SPEC 4.50.
+        Unsubscribe = 0x1c "unsubscribe",
+        /// SPEC 4.51.
+        FetchSubscription = 0x1d "fetch_subscription",
     }
 }
 
@@ -156,6 +162,8 @@ listed! {
         Members = 0x99 "members",
         /// SPEC 4.47.
         TypingInGroup = 0x9a "typing_in_group",
+        /// SPEC 4.52.
+        Subscription = 0x9b "subscription",
     }
 }
 

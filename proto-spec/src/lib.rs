@@ -17,6 +17,7 @@ pub mod ids;
 pub mod limits;
 mod listed;
 pub mod presence;
+pub mod push;
 pub mod wire;
 
 pub use act::{Act, ActKind};
@@ -37,6 +38,7 @@ pub use ids::{
     ConversationId, ConversationKind, DeviceId, EpochId, GroupId, RequestId, SendNumber, Seq, TimestampMs, UserId,
 };
 pub use presence::{Presence, PresenceState, Status};
+pub use push::{Provider, PushState, Show, Subscription};
 
 /// The one protocol version so far (SPEC 1.2).
 pub const PROTOCOL_VERSION: u64 = 1;

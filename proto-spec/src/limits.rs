@@ -102,5 +102,14 @@ const _: () = assert!(PRESENCE_USERS_MAX * 41 + 64 <= SERVER_FRAME_BYTES_MAX);
 const _: () = assert!(MEMBERS_PAGE_MAX * 42 + 96 <= SERVER_FRAME_BYTES_MAX as u64);
 const _: () = assert!(GROUP_NAME_BYTES_MAX + LOCATION_BYTES_MAX + CLIENT_FRAME_BYTES_MAX + 192 <= PAGE_BYTES_MAX);
 
+/// Longest address of a subscription: an endpoint of a browser's push service or a device's token has a few hundred bytes.
+pub const PUSH_ADDRESS_BYTES_MAX: usize = 1024;
+
+/// A browser's public key for notifications, and a server's: an uncompressed point of P-256 (RFC 8291, RFC 8292).
+pub const PUSH_KEY_BYTES: usize = 65;
+
+/// The secret that a browser shares with a server for notifications (RFC 8291).
+pub const PUSH_SECRET_BYTES: usize = 16;
+
 /// Digests in one answer. So few answers find a difference among millions, and one has 2 KiB.
 pub const DIGESTS_MAX: u64 = 64;

@@ -7,10 +7,13 @@ use proto_spec::{
     Act, Attachment, AttachmentKind, Capabilities, ClientFrame, Content, ContentKind, ConversationId, Decoder,
     DeviceId, DeviceInfo, Digests, Direction, Durability, Entry, EntryKind, EpochId, ErrorCode, Event, FrameError,
     FramingError, GroupEntry, GroupId, GroupPage, GroupRow, Inbox, InboxRow, Kinds, MemberInfo, MessageName, Page,
-    Presence, PresenceState, RawFrame, Recipient, RedirectReason, Removal, Reply, RequestId, Resume, Role, Rules,
-    SendNumber, Seq, ServerFrame, Settings, Standing, Stands, Status, TimestampMs, UserId, Visibility,
+    Presence, PresenceState, PushState, RawFrame, Recipient, RedirectReason, Removal, Reply, RequestId, Resume, Role,
+    Rules, SendNumber, Seq, ServerFrame, Settings, Show, Standing, Stands, Status, Subscription, TimestampMs, UserId,
+    Visibility,
     digest::Digest,
-    limits::{CLIENT_FRAME_BYTES_MAX, DIGESTS_MAX, PRESENCE_USERS_MAX, SERVER_FRAME_BYTES_MAX, WATCHED_MAX},
+    limits::{
+        CLIENT_FRAME_BYTES_MAX, DIGESTS_MAX, PRESENCE_USERS_MAX, PUSH_KEY_BYTES, SERVER_FRAME_BYTES_MAX, WATCHED_MAX,
+    },
     wire::{Prefix, Reader, peek_varint, put_varint, varint_len},
 };
 
@@ -308,6 +311,13 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
             ClientFrame::FetchMembers { request, group, after, limit, seq }
         }),
         (group(), seq()).prop_map(|(group, up_to)| ClientFrame::AcknowledgeGroup { group, up_to }),
+        (request(), number(), show(), address(), vec(any::<u8>(), 0..=PUSH_KEY_BYTES), vec(any::<u8>(), 0..=16))
+            .prop_map(|(request, provider, show, address, key, secret)| ClientFrame::Subscribe {
+                request,
+                subscription: Subscription { provider, show, address, key, secret }
+            }),
+        request().prop_map(|request| ClientFrame::Unsubscribe { request }),
+        request().prop_map(|request| ClientFrame::FetchSubscription { request }),
     ]
 }
 
@@ -327,6 +337,10 @@ fn code() -> impl Strategy<Value = ErrorCode> {
 
 fn detail() -> impl Strategy<Value = String> {
     "[a-zß ]{0,100}"
+}
+
+fn show() -> impl Strategy<Value = Show> {
+    prop::sample::select(Show::ALL)
 }
 
 fn address() -> impl Strategy<Value = String> {
@@ -369,6 +383,12 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
             ServerFrame::Inbox(Inbox { request: RequestId(request), at, more, rows })
         }),
         number().prop_map(|request| ServerFrame::Marked { request: RequestId(request) }),
+        (number(), number(), vec(any::<u8>(), 0..=PUSH_KEY_BYTES), number(), show(), address()).prop_map(
+            |(request, providers, server_key, provider, show, address)| ServerFrame::Subscription {
+                request: RequestId(request),
+                state: PushState { providers, server_key, provider, show, address }
+            }
+        ),
         welcome.prop_map(|n| ServerFrame::Welcome {
             version: n[0],
             user: UserId(n[1]),

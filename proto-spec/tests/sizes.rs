@@ -2,8 +2,8 @@
 
 use proto_spec::{
     ClientFrame, Content, DeviceId, Entry, Event, GroupEntry, GroupId, GroupPage, GroupRow, MemberInfo, Presence,
-    PresenceState, RequestId, Role, Rules, SendNumber, Seq, ServerFrame, Settings, Standing, TimestampMs, UserId,
-    limits,
+    PresenceState, RequestId, Role, Rules, SendNumber, Seq, ServerFrame, Settings, Show, Standing, Subscription,
+    TimestampMs, UserId, limits,
 };
 
 const SPEC: &str = include_str!("../SPEC.md");
@@ -64,6 +64,12 @@ fn the_largest_frames_of_each_limit_fit() {
     let mention = Content::mention(&mentioned, &"x".repeat(limits::CONTENT_BYTES_MAX - 1 - 10 * mentioned.len() - 2));
     assert_eq!((mention.fault(), mention.parts().1.len()), (None, limits::CONTENT_BYTES_MAX));
     ClientFrame::FetchPresence { request: RequestId(max), users }.encode(&mut out);
+    assert!(out.len() <= limits::CLIENT_FRAME_BYTES_MAX);
+    out.clear();
+    let (address, key) = ("x".repeat(limits::PUSH_ADDRESS_BYTES_MAX), vec![4; limits::PUSH_KEY_BYTES]);
+    let secret = vec![7; limits::PUSH_SECRET_BYTES];
+    let subscription = Subscription { provider: max, show: Show::Text, address, key, secret };
+    ClientFrame::Subscribe { request: RequestId(max), subscription }.encode(&mut out);
     assert!(out.len() <= limits::CLIENT_FRAME_BYTES_MAX);
     out.clear();
     let state =

@@ -8,8 +8,8 @@ use std::{
 
 use proto_spec::{
     ActKind, AttachmentKind, Capabilities, ClientFrame, ClientKind, ContentKind, ConversationKind, Decoder, Direction,
-    Durability, EntryKind, ErrorCode, Kinds, PROTOCOL_VERSION, Presence, Recipient, RedirectReason, Removal, Role,
-    Rules, ServerFrame, ServerKind, Settings, Standing, Status, Visibility, limits,
+    Durability, EntryKind, ErrorCode, Kinds, PROTOCOL_VERSION, Presence, Provider, Recipient, RedirectReason, Removal,
+    Role, Rules, ServerFrame, ServerKind, Settings, Show, Standing, Status, Visibility, limits,
 };
 use serde_json::Value;
 
@@ -234,6 +234,7 @@ fn the_values_of_listed_fields_are_the_enums() {
     assert_eq!(listed("### 5.8", "why"), values!(Removal));
     assert_eq!(listed("### 4.36", "status"), values!(Status));
     assert_eq!(listed("### 4.40", "reason"), values!(RedirectReason));
+    assert_eq!(listed("### 4.49", "show"), values!(Show));
 }
 
 /// A state is no listed field: another one is not malformed.
@@ -242,6 +243,13 @@ fn the_states_of_presence_are_the_enum() {
     let meaning = SPEC.lines().find(|line| line.starts_with("| `state` | varint | ")).expect("the part of a state");
     let states = Presence::ALL.iter().map(|state| (state.byte(), state.name().to_owned()));
     assert_eq!(values_in(meaning), states.collect());
+}
+
+/// Nor is a provider.
+#[test]
+fn the_providers_of_notifications_are_the_enum() {
+    let providers = Provider::ALL.iter().map(|of| (of.byte(), of.name().to_owned()));
+    assert_eq!(values_in(meaning("### 4.49", "provider")), providers.collect());
 }
 
 /// Nor are these listed fields.
@@ -320,6 +328,9 @@ fn the_table_of_limits_is_the_constants() {
         ("fetches_in_flight_max", limits::FETCHES_IN_FLIGHT_MAX as u64),
         ("address_bytes_max", limits::ADDRESS_BYTES_MAX as u64),
         ("redirects_max", limits::REDIRECTS_MAX),
+        ("push_address_bytes_max", limits::PUSH_ADDRESS_BYTES_MAX as u64),
+        ("push_key_bytes", limits::PUSH_KEY_BYTES as u64),
+        ("push_secret_bytes", limits::PUSH_SECRET_BYTES as u64),
     ]);
     assert_eq!(documented, constants);
     let source = include_str!("../src/limits.rs");

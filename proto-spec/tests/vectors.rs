@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, ops::ControlFlow, path::PathBuf, process::C
 use proto_spec::{
     Act, ActKind, Body, ClientFrame, ClientKind, Content, ContentKind, ConversationId, Decoder, DeviceInfo, Direction,
     Entry, EntryKind, ErrorCode, Event, FrameError, FramingError, GroupEntry, GroupRow, InboxRow, MemberInfo,
-    PresenceState, Reaction, Reply, Resume, ServerFrame, ServerKind, Stands,
+    PresenceState, PushState, Reaction, Reply, Resume, ServerFrame, ServerKind, Stands, Subscription,
     limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
     wire::DecodeError,
 };
@@ -368,6 +368,16 @@ impl Frame for ClientFrame {
             Self::FetchGroups { request, after, limit } => {
                 json!({ "request": number(request), "after": number(after), "limit": number(limit) })
             }
+            Self::Subscribe { request, subscription } => {
+                let Subscription { provider, show, address, key, secret } = subscription;
+                json!({
+                    "request": number(request), "provider": number(provider), "show": show.name(), "address": address,
+                    "key": hex(key), "secret": hex(secret),
+                })
+            }
+            Self::Unsubscribe { request } | Self::FetchSubscription { request } => {
+                json!({ "request": number(request) })
+            }
             Self::AcknowledgeGroup { group, up_to } => json!({ "group": number(group), "up_to": number(up_to) }),
             Self::FetchMembers { request, group, after, limit, seq } => json!({
                 "request": number(request), "group": number(group), "after": number(after), "limit": number(limit),
@@ -457,6 +467,13 @@ impl Frame for ServerFrame {
                 "address": address, "reason": reason.name(), "after_ms": number(after_ms),
                 "map_version": number(map_version),
             }),
+            Self::Subscription { request, state } => {
+                let PushState { providers, server_key, provider, show, address } = state;
+                json!({
+                    "request": number(request), "providers": number(providers), "server_key": hex(server_key),
+                    "provider": number(provider), "show": show.name(), "address": address,
+                })
+            }
             Self::Marked { request } => json!({ "request": number(request) }),
             Self::Error { code, kind, request, retry_after_ms, detail } => json!({
                 "code": number(code.number()), "kind": number(kind), "request": number(request),

@@ -18,6 +18,9 @@ DIGESTS_MAX = 64
 PRESENCE_USERS_MAX = 500
 WATCHED_MAX = 200
 ADDRESS_BYTES_MAX = 255
+PUSH_ADDRESS_BYTES_MAX = 1024
+PUSH_KEY_BYTES = 65
+PUSH_SECRET_BYTES = 16
 
 
 class Refused(Exception):
@@ -127,6 +130,19 @@ def listed(names):
 
 def string(size_max):
     return lambda data, at, field: read_text(data, at, field, size_max), write_text
+
+
+def hexadecimal(size_max):
+    """Bytes, which are in hex in JSON."""
+
+    def read(data, at, field):
+        value, at = read_bytes(data, at, field, size_max)
+        return value.hex(), at
+
+    return read, lambda value: write_bytes(bytes.fromhex(value))
+
+
+SHOW = listed({0: "nothing", 1: "sender", 2: "text"})
 
 
 CONVERSATION_KINDS = ["user", "group"]
@@ -678,6 +694,19 @@ FRAMES = {
             [("request", OWN_REQUEST), ("group", VARINT), ("after", VARINT), ("limit", VARINT), ("seq", VARINT)],
         ),
         0x1A: ("acknowledge_group", [("group", VARINT), ("up_to", VARINT)]),
+        0x1B: (
+            "subscribe",
+            [
+                ("request", OWN_REQUEST),
+                ("provider", VARINT),
+                ("show", SHOW),
+                ("address", string(PUSH_ADDRESS_BYTES_MAX)),
+                ("key", hexadecimal(PUSH_KEY_BYTES)),
+                ("secret", hexadecimal(PUSH_SECRET_BYTES)),
+            ],
+        ),
+        0x1C: ("unsubscribe", [("request", OWN_REQUEST)]),
+        0x1D: ("fetch_subscription", [("request", OWN_REQUEST)]),
         0x17: ("set_visibility", [("request", OWN_REQUEST), ("set", VARINT), ("cleared", VARINT)]),
         0x14: (
             "fetch_digest",
@@ -741,6 +770,17 @@ FRAMES = {
             [("request", VARINT), ("at", VARINT), ("more", listed({0: "no", 1: "yes"})), ("rows", INBOX_ROWS)],
         ),
         0x93: ("deliver_group", [("group", VARINT), ("entry", GROUP_ENTRY)]),
+        0x9B: (
+            "subscription",
+            [
+                ("request", VARINT),
+                ("providers", VARINT),
+                ("server_key", hexadecimal(PUSH_KEY_BYTES)),
+                ("provider", VARINT),
+                ("show", SHOW),
+                ("address", string(PUSH_ADDRESS_BYTES_MAX)),
+            ],
+        ),
         0x97: (
             "group_page",
             [

@@ -446,6 +446,7 @@ impl Device {
             | ServerFrame::TypingInGroup { .. }
             | ServerFrame::Groups { .. }
             | ServerFrame::Members { .. }
+            | ServerFrame::Subscription { .. }
             | ServerFrame::Bye { .. }) => panic!("{self}: unexpected {other:?}"),
         }
     }

@@ -191,6 +191,7 @@ pub(crate) fn refused(code: ErrorCode) -> &'static str {
         ErrorCode::NotInvited => "nobody is invited like this",
         ErrorCode::GroupEnded => "the group has ended",
         ErrorCode::TooManyGroups => "that user is in as many groups as one may be in",
+        ErrorCode::BadSubscription => "the server sends no notifications there",
         ErrorCode::NumberUsed => {
             "another message has its number: two programs are this device, or it was set back; write it again if it is missing"
         }

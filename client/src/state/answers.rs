@@ -116,6 +116,10 @@ impl ClientState {
                 let asked = self.fetches.answered(request);
                 self.answer(asked, effects, |fetch| ClientEvent::Devices { fetch, devices })
             }
+            ServerFrame::Subscription { request, state } => {
+                let asked = self.fetches.answered(request);
+                self.answer(asked, effects, |fetch| ClientEvent::Subscription { fetch, state })
+            }
             ServerFrame::Committed { up_to } => {
                 effects.events.push(ClientEvent::Committed { up_to });
                 Flow::Continue(())

@@ -2,7 +2,7 @@
 
 use proto_spec::{
     Body, Capabilities, Content, ConversationId, DeviceId, Direction, ErrorCode, GroupId, Mention, Reply, SendNumber,
-    Seq, Settings, UserId, limits,
+    Seq, Settings, Subscription, UserId, limits,
 };
 
 use super::{ClientState, Phase, Wish};
@@ -151,6 +151,34 @@ impl ClientState {
             return Err(FetchError::NameLength { size, max });
         }
         self.fetch(Range::NameDevice(device, name.to_owned()), Seq::ZERO, Direction::Forwards, 0)
+    }
+
+    /// Has notifications for this device sent there from now on, or to nobody. The answer is
+    /// [`ClientEvent::Subscription`](crate::ClientEvent::Subscription). For after each start, and whenever the provider gives the device
+    /// another address.
+    ///
+    /// # Errors
+    /// The subscription has not what its provider needs; else as [`ClientState::fetch_log`].
+    pub fn subscribe(&mut self, subscription: Option<Subscription>) -> Result<FetchHandle, FetchError> {
+        if let Some(subscription) = &subscription {
+            let (size, max) = (subscription.address.len(), limits::PUSH_ADDRESS_BYTES_MAX);
+            if size > max {
+                return Err(FetchError::AddressLength { size, max });
+            }
+            if let Some(fault) = subscription.fault() {
+                return Err(FetchError::BadSubscription(fault));
+            }
+        }
+        self.fetch(Range::Subscribe(subscription), Seq::ZERO, Direction::Forwards, 0)
+    }
+
+    /// Asks how this device is subscribed to notifications, and what it needs to be: a browser subscribes with the server's key. The
+    /// answer is [`ClientEvent::Subscription`](crate::ClientEvent::Subscription).
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn fetch_subscription(&mut self) -> Result<FetchHandle, FetchError> {
+        self.fetch(Range::Subscription, Seq::ZERO, Direction::Forwards, 0)
     }
 
     pub(super) fn fetch(

@@ -302,6 +302,7 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::NotInvited
         | ErrorCode::GroupEnded
         | ErrorCode::TooManyGroups
+        | ErrorCode::BadSubscription
         | ErrorCode::Unknown(_) => false,
     }
 }

@@ -123,6 +123,7 @@ impl ClientState {
             | ServerFrame::Groups { .. }
             | ServerFrame::Members { .. }
             | ServerFrame::TypingInGroup { .. }
+            | ServerFrame::Subscription { .. }
             | ServerFrame::Devices { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
         }
     }

@@ -306,7 +306,10 @@ impl Server {
             | ClientFrame::SetStatus { .. }
             | ClientFrame::SetVisibility { .. }
             | ClientFrame::FetchGroups { .. }
-            | ClientFrame::FetchMembers { .. } => {
+            | ClientFrame::FetchMembers { .. }
+            | ClientFrame::Subscribe { .. }
+            | ClientFrame::Unsubscribe { .. }
+            | ClientFrame::FetchSubscription { .. } => {
                 unreachable!("not used in these tests")
             }
             ClientFrame::Ping { nonce } => ServerFrame::Pong { nonce }.encode(&mut self.out),

@@ -479,6 +479,7 @@ impl Session {
             ServerFrame::TypingInGroup { group, user, ends_in_ms } => {
                 self.on_typing_in_group(turn, group, user, ends_in_ms);
             }
+            ServerFrame::Subscription { .. } => turn.fault("a subscription, which was not asked for".to_owned()),
             ServerFrame::Digest(_) => turn.fault("digests, which were not asked for".to_owned()),
             ServerFrame::Presence { request, lifetime_ms, states } => {
                 self.on_presence(turn, (request, lifetime_ms), states);

@@ -1,5 +1,5 @@
 //! What a client sends: fields and bytes (SPEC 4.1 to 4.6, 4.13, 4.15, 4.19, 4.20, 4.22, 4.24 to 4.26, 4.28, 4.31, 4.33 to
-//! 4.37, 4.41, 4.42).
+//! 4.37, 4.41, 4.42, 4.48 to 4.51).
 
 use super::{ClientKind, FrameError, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     limits::{NAME_BYTES_MAX, PRESENCE_USERS_MAX, TOKEN_BYTES_MAX, WATCHED_MAX},
     listed::listed,
     presence::{self, Status},
+    push::Subscription,
     wire::{DecodeError, Reader, put_bytes, put_varint},
 };
 
@@ -256,6 +257,23 @@ pub enum ClientFrame {
         /// Everything up to this seq of its log.
         up_to: Seq,
     },
+    /// Notifications for this device go there from now on.
+    Subscribe {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+        /// Where.
+        subscription: Subscription,
+    },
+    /// This device wants no notifications any more.
+    Unsubscribe {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+    },
+    /// Asks how this device is subscribed, and to what it can.
+    FetchSubscription {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+    },
 }
 
 impl ClientFrame {
@@ -289,6 +307,9 @@ impl ClientFrame {
             Self::FetchGroups { .. } => ClientKind::FetchGroups,
             Self::FetchMembers { .. } => ClientKind::FetchMembers,
             Self::AcknowledgeGroup { .. } => ClientKind::AcknowledgeGroup,
+            Self::Subscribe { .. } => ClientKind::Subscribe,
+            Self::Unsubscribe { .. } => ClientKind::Unsubscribe,
+            Self::FetchSubscription { .. } => ClientKind::FetchSubscription,
         }
     }
 
@@ -392,6 +413,11 @@ impl ClientFrame {
                     put_varint(out, value);
                 }
             }
+            Self::Subscribe { request, subscription } => {
+                put_varint(out, request.0);
+                subscription.encode(out);
+            }
+            Self::Unsubscribe { request } | Self::FetchSubscription { request } => put_varint(out, request.0),
         });
     }
 
@@ -514,6 +540,11 @@ impl ClientFrame {
             ClientKind::AcknowledgeGroup => {
                 Self::AcknowledgeGroup { group: GroupId(r.varint("group")?), up_to: Seq(r.varint("up_to")?) }
             }
+            ClientKind::Subscribe => {
+                Self::Subscribe { request: own_request(r)?, subscription: Subscription::decode(r)? }
+            }
+            ClientKind::Unsubscribe => Self::Unsubscribe { request: own_request(r)? },
+            ClientKind::FetchSubscription => Self::FetchSubscription { request: own_request(r)? },
         })
     }
 }

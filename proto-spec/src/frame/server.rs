@@ -1,5 +1,5 @@
 //! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18, 4.21, 4.23, 4.27, 4.29, 4.32, 4.38,
-//! 4.39, 4.40, 4.43 to 4.46).
+//! 4.39, 4.40, 4.43 to 4.47, 4.52).
 
 use super::{FrameError, ServerKind, conversation_with_user, flag, later, put_conversation, put_frame, put_later};
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     limits::{ADDRESS_BYTES_MAX, DETAIL_BYTES_MAX, DIGESTS_MAX, INBOX_ROWS_MAX, PAGE_ENTRIES_MAX},
     listed::listed,
     presence::{self, PresenceState},
+    push::PushState,
     wire::{DecodeError, Reader, put_bytes, put_sized, put_varint},
 };
 
@@ -244,6 +245,13 @@ pub enum ServerFrame {
         /// Until when the connection may stay now.
         expires: TimestampMs,
     },
+    /// How the device is subscribed to notifications, and to what it can.
+    Subscription {
+        /// From the frame that this answers.
+        request: RequestId,
+        /// As it is then.
+        state: PushState,
+    },
     /// The user's devices.
     Devices {
         /// From the frame that this answers.
@@ -382,6 +390,7 @@ impl ServerFrame {
             Self::Groups { .. } => ServerKind::Groups,
             Self::Members { .. } => ServerKind::Members,
             Self::TypingInGroup { .. } => ServerKind::TypingInGroup,
+            Self::Subscription { .. } => ServerKind::Subscription,
         }
     }
 
@@ -497,6 +506,10 @@ impl ServerFrame {
                 put_varint(out, *map_version);
             }
             Self::Marked { request } => put_varint(out, request.0),
+            Self::Subscription { request, state } => {
+                put_varint(out, request.0);
+                state.encode(out);
+            }
             Self::DeliverGroup { group, entry } => {
                 put_varint(out, group.0);
                 entry.encode(out);
@@ -608,6 +621,9 @@ impl ServerFrame {
             ServerKind::Marked => Self::Marked { request: RequestId(r.varint("request")?) },
             ServerKind::Devices => {
                 Self::Devices { request: RequestId(r.varint("request")?), devices: device::devices(r)? }
+            }
+            ServerKind::Subscription => {
+                Self::Subscription { request: RequestId(r.varint("request")?), state: PushState::decode(r)? }
             }
             ServerKind::Digest => Self::Digest(Digests::decode(r)?),
             ServerKind::Presence => Self::Presence {

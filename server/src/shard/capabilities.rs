@@ -10,10 +10,15 @@ pub(super) fn capabilities(limits: &Limits) -> Capabilities {
         content_kinds: CONTENT_KINDS.iter().map(|kind| kind.byte()).collect(),
         // What the codec knows is what is taken: the shard names each kind of these.
         conversation_kinds: ConversationKind::ALL.iter().map(|kind| kind.byte()).collect(),
-        frame_kinds: ClientKind::ALL.iter().map(|kind| kind.byte()).collect(),
+        frame_kinds: ClientKind::ALL.iter().filter(|kind| is_taken(**kind)).map(|kind| kind.byte()).collect(),
         edit_within_s: told_seconds(limits.edit_within_ms),
         unsend_within_s: told_seconds(limits.unsend_within_ms),
     }
+}
+
+/// It notifies nobody.
+const fn is_taken(kind: ClientKind) -> bool {
+    !matches!(kind, ClientKind::Subscribe | ClientKind::Unsubscribe | ClientKind::FetchSubscription)
 }
 
 /// Zero is no limit. What is told is not less than what holds, or a client would refuse what the server takes.

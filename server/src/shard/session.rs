@@ -325,6 +325,11 @@ impl Shard {
                 let wish = GroupWish::Digests { first, last, width };
                 self.fetch_of_group((conn, request), ClientKind::FetchDigest, group, wish, cx);
             }
+            // It notifies nobody.
+            ClientFrame::Subscribe { .. } | ClientFrame::Unsubscribe { .. } | ClientFrame::FetchSubscription { .. } => {
+                let (code, kind) = (ErrorCode::UnknownKind, frame.kind().byte());
+                self.send_error(conn, code, kind, RequestId(0), 0, "this server sends no notifications", cx);
+            }
             ClientFrame::FetchPresence { request, users } => self.fetch_presence((conn, request), users, cx),
             ClientFrame::Watch { request, users } => self.watch((conn, request), users, cx),
             ClientFrame::Typing { conversation } => self.typing(conn, conversation, cx),

@@ -708,6 +708,7 @@ impl Simulation {
                 return true;
             }
             ClientEvent::Devices { devices, .. } => self.check_devices(key, &devices),
+            ClientEvent::Subscription { .. } => {}
             ClientEvent::Digest { fetch, digests } => self.on_digest(index, fetch, &digests),
             ClientEvent::TokenRefreshed { .. } => self.reached("token refreshed"),
             // The clock jumped, or nobody was there to renew it: whoever used the application signs in again.

@@ -8,6 +8,7 @@
 // leaves after it was kept, an entry is acknowledged after it was stored), and then the application hears of it.
 
 import { placeOf } from './codec/entries.js';
+import { PROVIDERS } from './codec/frames.js';
 import { EVENTS_WAITING_MAX } from './limits.js';
 import { Session } from './session.js';
 import { nextMessageId, randomId } from './store/device.js';
@@ -259,6 +260,27 @@ export class Client extends EventTarget {
 
     nameDevice(device, name) {
         return this.request('name_device', { device, name });
+    }
+
+    // ---- Notifications ----
+
+    /** How this device is subscribed, and what it needs to be: a page gives `server_key` to its browser's `subscribe`. */
+    fetchSubscription() {
+        return this.request('fetch_subscription', {});
+    }
+
+    /** Has notifications for this device sent there from now on. `key` and `secret` are `p256dh` and `auth` of a browser, else left out. */
+    subscribe({ provider, show, address, key = new Uint8Array(), secret = new Uint8Array() }) {
+        const number = PROVIDERS[provider];
+        if (number === undefined) {
+            throw new TypeError(`provider is ${String(provider)}; give one of: ${Object.keys(PROVIDERS).join(', ')}`);
+        }
+        return this.request('subscribe', { provider: number, show, address, key, secret });
+    }
+
+    /** This device wants no notifications any more. */
+    unsubscribe() {
+        return this.request('unsubscribe', {});
     }
 
     // ---- Presence and typing ----

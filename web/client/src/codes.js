@@ -12,6 +12,7 @@ export const CODES = {
     reactions_full: 50, unwanted: 51, elsewhere: 52,
     no_such_group: 60, not_allowed: 61, group_exists: 62, group_full: 63, no_such_member: 64, member_already: 65, banned: 66,
     not_invited: 67, group_ended: 68, too_many_groups: 69,
+    bad_subscription: 70,
 };
 const NAMES = Object.fromEntries(Object.entries(CODES).map(([name, code]) => [code, name]));
 

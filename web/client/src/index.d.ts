@@ -169,6 +169,20 @@ export interface Members {
     read: Count;
 }
 
+export type Provider = 'web_push' | 'webhook' | 'fcm' | 'apns';
+export type Show = 'nothing' | 'sender' | 'text';
+
+/** How a device is subscribed to notifications: by the number of the provider in `PROVIDERS`; `0n`: it is not. */
+export interface PushState {
+    request: Count;
+    /** A sum of `1n << provider`. */
+    providers: Bits;
+    server_key: Uint8Array;
+    provider: Id;
+    show: Show;
+    address: string;
+}
+
 export interface Device {
     device: Id;
     seen_day: Count;
@@ -417,6 +431,16 @@ export declare class Client extends Teller {
     removeDevice(device: Id): Promise<{ request: Count; devices: Device[] }>;
     nameDevice(device: Id, name: string): Promise<{ request: Count; devices: Device[] }>;
 
+    fetchSubscription(): Promise<PushState>;
+    subscribe(subscription: {
+        provider: Provider;
+        show: Show;
+        address: string;
+        key?: Uint8Array;
+        secret?: Uint8Array;
+    }): Promise<PushState>;
+    unsubscribe(): Promise<PushState>;
+
     watch(users: Id[]): void;
     fetchPresence(users: Id[]): Promise<{ request: Count; lifetime_ms: Count; states: Presence[] }>;
     setStatus(status: 'here' | 'away'): void;
@@ -572,6 +596,7 @@ export declare class Groups {
     discard(): void;
 }
 
+export declare const PROVIDERS: { readonly [name in Provider]: Id };
 export declare const CODES: { readonly [name: string]: Count };
 export declare function codeName(code: Count): string;
 export declare function conversationKey(conversation: Conversation): string;

@@ -2,7 +2,7 @@
 
 export { Client, RequestRefused, RingpostEvent, connect } from './client.js';
 export { CODES, codeName } from './codes.js';
-export { conversationKey, conversationOf, isMessage, placeOf } from './codec.js';
+export { PROVIDERS, conversationKey, conversationOf, isMessage, placeOf } from './codec.js';
 export * as codec from './codec.js';
 export { NotSent, Session } from './session.js';
 export { Conversations } from './conversations.js';

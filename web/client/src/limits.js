@@ -26,6 +26,9 @@ export const SEND_WINDOW = 256;
 export const FETCHES_IN_FLIGHT_MAX = 4;
 export const ADDRESS_BYTES_MAX = 255;
 export const REDIRECTS_MAX = 4;
+export const PUSH_ADDRESS_BYTES_MAX = 1024;
+export const PUSH_KEY_BYTES = 65;
+export const PUSH_SECRET_BYTES = 16;
 
 /** Messages that wait for their answer or for being sent: four windows, enough for a short loss of connection, at most 16 MiB of text. */
 export const QUEUED_MESSAGES_MAX = 1024;

@@ -590,6 +590,7 @@ export class Session {
             case 'inbox':
             case 'marked':
             case 'devices':
+            case 'subscription':
             case 'digest':
             case 'groups':
             case 'members':

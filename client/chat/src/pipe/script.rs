@@ -220,9 +220,12 @@ impl Script {
                 Said::Taken(Vec::new())
             }
             Err(FetchError::QueueFull { .. } | FetchError::LogReplaced | FetchError::Ended) => Said::Later,
-            Err(error @ (FetchError::NameLength { .. } | FetchError::TooManyUsers { .. })) => {
-                Said::Wrong(error.to_string())
-            }
+            Err(
+                error @ (FetchError::NameLength { .. }
+                | FetchError::TooManyUsers { .. }
+                | FetchError::AddressLength { .. }
+                | FetchError::BadSubscription(_)),
+            ) => Said::Wrong(error.to_string()),
         }
     }
 

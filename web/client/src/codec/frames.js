@@ -5,10 +5,11 @@ import { CONTENT, ROLES } from './content.js';
 import { ENTRY, STANDING } from './entries.js';
 import {
     BITS, BYTE, CODE, CONVERSATION, CONVERSATION_WITH_USER, COUNT, FLAG, ID, ID_NOT_ZERO, LATER_BITS, LATER_COUNT, LATER_ID,
-    NOT_ZERO, SHA256, STRING, ids, items, listed, named, namedVarint, readFields, record, stringOf, writeFields,
+    NOT_ZERO, SHA256, STRING, bytesOf, ids, items, listed, named, namedVarint, readFields, record, stringOf, writeFields,
 } from './types.js';
 import {
-    ADDRESS_BYTES_MAX, DETAIL_BYTES_MAX, DIGESTS_MAX, NAME_BYTES_MAX, PRESENCE_USERS_MAX, TOKEN_BYTES_MAX, WATCHED_MAX,
+    ADDRESS_BYTES_MAX, DETAIL_BYTES_MAX, DIGESTS_MAX, NAME_BYTES_MAX, PRESENCE_USERS_MAX, PUSH_ADDRESS_BYTES_MAX, PUSH_KEY_BYTES,
+    PUSH_SECRET_BYTES, TOKEN_BYTES_MAX, WATCHED_MAX,
 } from '../limits.js';
 
 const REQUEST = ['request', COUNT];
@@ -111,6 +112,12 @@ const ADDRESS = {
     write: STRING.write,
 };
 
+/** The numbers of those who carry notifications (SPEC 4.49). */
+export const PROVIDERS = { web_push: 1n, webhook: 2n, fcm: 3n, apns: 4n };
+const PROVIDER = ['provider', ID];
+const SHOW = ['show', listed('nothing', 'sender', 'text')];
+const PUSH_ADDRESS = ['address', stringOf(PUSH_ADDRESS_BYTES_MAX)];
+
 const CLIENT = {
     0x01: ['hello', [
         ['version_min', COUNT],
@@ -149,6 +156,16 @@ const CLIENT = {
     0x18: ['fetch_groups', [OWN_REQUEST, ['after', ID], ['limit', COUNT]]],
     0x19: ['fetch_members', [OWN_REQUEST, ['group', ID], ['after', ID], ['limit', COUNT], ['seq', COUNT]]],
     0x1a: ['acknowledge_group', [['group', ID], ['up_to', COUNT]]],
+    0x1b: ['subscribe', [
+        OWN_REQUEST,
+        PROVIDER,
+        SHOW,
+        PUSH_ADDRESS,
+        ['key', bytesOf(PUSH_KEY_BYTES)],
+        ['secret', bytesOf(PUSH_SECRET_BYTES)],
+    ]],
+    0x1c: ['unsubscribe', [OWN_REQUEST]],
+    0x1d: ['fetch_subscription', [OWN_REQUEST]],
 };
 
 const SERVER = {
@@ -226,6 +243,7 @@ const SERVER = {
         ['read', COUNT],
     ]],
     0x9a: ['typing_in_group', [['group', ID], ['user', ID], ['ends_in_ms', COUNT]]],
+    0x9b: ['subscription', [REQUEST, ['providers', BITS], ['server_key', bytesOf(PUSH_KEY_BYTES)], PROVIDER, SHOW, PUSH_ADDRESS]],
 };
 
 /** By direction, the kinds by their byte: [name, fields]. */

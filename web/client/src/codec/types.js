@@ -14,7 +14,11 @@ export const BYTE = {
     },
 };
 export const STRING = stringOf();
-export const BYTES = { read: (reader, field) => reader.copy(field), write: (writer, value, field) => writer.sized(value, field) };
+export const BYTES = bytesOf();
+
+export function bytesOf(sizeMax) {
+    return { read: (reader, field) => reader.copy(field, sizeMax), write: (writer, value, field) => writer.sized(value, field) };
+}
 
 export function stringOf(sizeMax) {
     return { read: (reader, field) => reader.string(field, sizeMax), write: (writer, value, field) => writer.string(value, field) };

@@ -139,6 +139,8 @@ impl Script {
                 let is_news = self.away.replace(reason.clone()) != Some(reason.clone());
                 is_news.then_some(Line::Disconnected { reason }).into_iter().collect()
             }
+            // A terminal is on while it shows something, and has nothing to wake.
+            ClientEvent::Subscription { .. } => Vec::new(),
             ClientEvent::Digest { fetch, digests } => {
                 self.answered(fetch);
                 let next = self.checking.answered(fetch, &digests);

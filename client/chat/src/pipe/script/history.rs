@@ -107,6 +107,7 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         | ClientEvent::Inbox { .. }
         | ClientEvent::Marked { .. }
         | ClientEvent::Devices { .. }
+        | ClientEvent::Subscription { .. }
         | ClientEvent::Digest { .. }
         | ClientEvent::Presence(_)
         | ClientEvent::Presences { .. }

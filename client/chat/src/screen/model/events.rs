@@ -123,6 +123,8 @@ impl Model {
                 }
             }
             ClientEvent::FetchRefused { fetch, code, .. } => self.on_refused(fetch, code),
+            // A terminal is on while it shows something, and has nothing to wake.
+            ClientEvent::Subscription { .. } => {}
             ClientEvent::Digest { fetch, digests } => {
                 if let Some(next) = self.checking.answered(fetch, &digests) {
                     self.check(next, effects);
