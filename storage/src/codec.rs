@@ -24,19 +24,19 @@ use bincode::{
 };
 use proto_spec::{
     Content, ContentKind, ConversationId, DeviceId, Entry, EpochId, ErrorCode, Event, GroupId, MessageName, Removal,
-    SendNumber, Seq, Settings, TimestampMs, UserId, Visibility,
+    SendNumber, Seq, Settings, Show, Subscription, TimestampMs, UserId, Visibility,
 };
 use thiserror::Error;
 
 pub(crate) use entries::*;
 pub(crate) use groups::*;
 pub(crate) use lists::StoredIds;
-use lists::{StoredNoteList, StoredReactions, StoredReplacedList};
+use lists::{StoredNoteList, StoredReactions, StoredReplacedList, StoredSpans};
 pub(crate) use rows::*;
 
 use crate::{
     group::GroupMarks,
-    record::{DeviceNote, DeviceNotes, FirstResult, Marks, Record, Replaced, Rewrite, Shown},
+    record::{DeviceNote, DeviceNotes, FirstResult, Marks, Notified, Record, Replaced, Rewrite, Shown},
     schema::{
         DisplacedRow, IndexRow, LastRow, MarkRow, ReadRow, ReceivedRow, SendsBlock, SendsBlockNumber, SettingsRow,
         VisibilityRow, Whose,
@@ -107,6 +107,15 @@ pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
         Record::Removed { user, device } => put(out, &StoredRecord::Removed { user: user.0, device: device.0 }),
         Record::GivenUp { user, device, number } => {
             put(out, &StoredRecord::GivenUp { user: user.0, device: device.0, number: number.0 });
+        }
+        Record::Subscribed { user, device, subscription } => {
+            let subscription = subscription.as_ref().map(StoredSubscription::from);
+            put(out, &StoredRecord::Subscribed { user: user.0, device: device.0, subscription });
+        }
+        Record::Due { user } => put(out, &StoredRecord::Due { user: user.0 }),
+        Record::Notified { user, notified } => {
+            let told = lists::told(&notified.told);
+            put(out, &StoredRecord::Notified { user: user.0, notified: StoredNotified::of(notified, &told) });
         }
         Record::LastSeen { user, at } => put(out, &StoredRecord::LastSeen { user: user.0, at: at.0 }),
         Record::GroupAppend { group, entry, of } => put_group_append(out, *group, entry, of.as_ref()),
@@ -206,6 +215,13 @@ pub(crate) fn take_owned(bytes: &mut &[u8]) -> Result<Record, CodecError> {
         StoredRecord::GivenUp { user, device, number } => {
             Record::GivenUp { user: UserId(user), device: DeviceId(device), number: SendNumber(number) }
         }
+        StoredRecord::Subscribed { user, device, subscription } => Record::Subscribed {
+            user: UserId(user),
+            device: DeviceId(device),
+            subscription: subscription.map(Into::into),
+        },
+        StoredRecord::Due { user } => Record::Due { user: UserId(user) },
+        StoredRecord::Notified { user, notified } => Record::Notified { user: UserId(user), notified: notified.into() },
         StoredRecord::LastSeen { user, at } => Record::LastSeen { user: UserId(user), at: TimestampMs(at) },
         StoredRecord::GroupAppend { group, seq, of } => {
             let (entry, _) = take_group_entry(bytes)?;
@@ -303,6 +319,18 @@ pub(crate) enum StoredRecord<'a> {
         told: u64,
         idle: bool,
     },
+    Subscribed {
+        user: u64,
+        device: u64,
+        subscription: Option<StoredSubscription<'a>>,
+    },
+    Due {
+        user: u64,
+    },
+    Notified {
+        user: u64,
+        notified: StoredNotified<'a>,
+    },
 }
 
 /// In a record and in a row.
@@ -336,6 +364,65 @@ impl From<StoredNotes<'_>> for DeviceNotes {
             name: name.into(),
         });
         Self { devices: devices.collect(), told_at: Seq(stored.told_at), acknowledged: Seq(stored.acknowledged) }
+    }
+}
+
+/// In a record and in a row.
+#[derive(Encode, BorrowDecode)]
+pub(crate) struct StoredSubscription<'a> {
+    provider: u64,
+    show: StoredShow,
+    address: &'a str,
+    key: &'a [u8],
+    secret: &'a [u8],
+}
+
+#[derive(Clone, Copy, Encode, BorrowDecode)]
+enum StoredShow {
+    Nothing,
+    Sender,
+    Text,
+}
+
+impl<'a> From<&'a Subscription> for StoredSubscription<'a> {
+    fn from(Subscription { provider, show, address, key, secret }: &'a Subscription) -> Self {
+        let show = match show {
+            Show::Nothing => StoredShow::Nothing,
+            Show::Sender => StoredShow::Sender,
+            Show::Text => StoredShow::Text,
+        };
+        Self { provider: *provider, show, address, key, secret }
+    }
+}
+
+impl From<StoredSubscription<'_>> for Subscription {
+    fn from(StoredSubscription { provider, show, address, key, secret }: StoredSubscription<'_>) -> Self {
+        let show = match show {
+            StoredShow::Nothing => Show::Nothing,
+            StoredShow::Sender => Show::Sender,
+            StoredShow::Text => Show::Text,
+        };
+        Self { provider, show, address: address.to_owned(), key: key.to_vec(), secret: secret.to_vec() }
+    }
+}
+
+/// In a record and in a row.
+#[derive(Encode, BorrowDecode)]
+pub(crate) struct StoredNotified<'a> {
+    up_to: u64,
+    told: StoredSpans<'a>,
+}
+
+impl<'a> StoredNotified<'a> {
+    const fn of(notified: &Notified, told: &'a [u8]) -> Self {
+        Self { up_to: notified.up_to.0, told: StoredSpans::of(told) }
+    }
+}
+
+impl From<StoredNotified<'_>> for Notified {
+    fn from(stored: StoredNotified<'_>) -> Self {
+        let told = stored.told.spans().map(|(peer, seq)| (UserId(peer.0), seq));
+        Self { up_to: Seq(stored.up_to), told: told.collect() }
     }
 }
 

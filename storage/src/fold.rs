@@ -40,6 +40,8 @@ pub struct Fold {
     sends: Changes<(DeviceId, SendNumber), Seq>,
     /// None: the row goes.
     devices: Changes<DeviceId, Option<Seq>>,
+    /// None: the row goes.
+    subscriptions: Changes<DeviceId, Option<Value>>,
     received: Changes<UserId, ReceivedRow>,
     delivered: Changes<UserId, MarkRow>,
     sent: Changes<UserId, Seq>,
@@ -71,11 +73,12 @@ struct User {
     notes: Option<Value>,
     last_seen: Option<TimestampMs>,
     visibility: Option<VisibilityRow>,
+    notified: Option<Value>,
 }
 
 impl User {
     const fn new(id: UserId) -> Self {
-        Self { id, marks: None, unfinished: None, notes: None, last_seen: None, visibility: None }
+        Self { id, marks: None, unfinished: None, notes: None, last_seen: None, visibility: None, notified: None }
     }
 }
 
@@ -136,12 +139,28 @@ impl Fold {
                     let at = self.user(UserId(user));
                     self.devices.push(at, DeviceId(device), None);
                     self.removed.push(at, DeviceId(device), ());
+                    self.subscriptions.push(at, DeviceId(device), None);
                     // What it acknowledged may not have been reported.
                     self.users[at as usize].unfinished = Some(true);
                 }
                 StoredRecord::GivenUp { user, device, number } => {
                     let at = self.user(UserId(user));
                     self.sends.push(at, (DeviceId(device), SendNumber(number)), SendsBlock::GIVEN_UP);
+                }
+                StoredRecord::Subscribed { user, device, subscription } => {
+                    let at = self.user(UserId(user));
+                    let put = |of| self.run.value(|out| codec::put_stored_subscription(out, &of));
+                    let value = subscription.map(put);
+                    self.subscriptions.push(at, DeviceId(device), value);
+                }
+                StoredRecord::Due { user } => {
+                    let at = self.user(UserId(user));
+                    self.users[at as usize].unfinished = Some(true);
+                }
+                StoredRecord::Notified { user, notified } => {
+                    let at = self.user(UserId(user));
+                    let value = self.run.value(|out| codec::put_stored_notified(out, &notified));
+                    self.users[at as usize].notified = Some(value);
                 }
                 StoredRecord::LastSeen { user, at: last_seen } => {
                     let at = self.user(UserId(user));
@@ -299,6 +318,7 @@ impl Fold {
             conversation: self.conversation.sort(users),
             sends: self.sends.sort(users),
             devices: self.devices.sort(users),
+            subscriptions: self.subscriptions.sort(users),
             received: self.received.sort(users),
             delivered: self.delivered.sort(users),
             sent: self.sent.sort(users),
@@ -329,6 +349,7 @@ pub struct Sorted {
     conversation: ByUser<(UserId, Seq), Value>,
     sends: ByUser<(DeviceId, SendNumber), Seq>,
     devices: ByUser<DeviceId, Option<Seq>>,
+    subscriptions: ByUser<DeviceId, Option<Value>>,
     received: ByUser<UserId, ReceivedRow>,
     delivered: ByUser<UserId, MarkRow>,
     sent: ByUser<UserId, Seq>,
@@ -391,14 +412,18 @@ impl Sorted {
         }
         assert!(base.next().is_none(), "a base row for each needed key");
         for &(user, at) in &order {
-            let User { last_seen, visibility, .. } = users[at as usize];
+            let User { last_seen, visibility, notified, .. } = users[at as usize];
             if let Some(last_seen) = last_seen {
                 run.put(RowKey::LastSeen { user }.encode(), |out| codec::put_last_seen(out, last_seen));
             }
             if let Some(row) = visibility {
                 run.put(RowKey::Visibility { user }.encode(), |out| codec::put_visibility(out, row));
             }
-            put_devices(&mut run, user, self.devices.of(at), self.sends.of(at), self.standings.of(at));
+            if let Some(notified) = notified {
+                run.push(RowKey::Notified { user }.encode(), notified);
+            }
+            let (subscriptions, standings) = (self.subscriptions.of(at), self.standings.of(at));
+            put_devices(&mut run, user, self.devices.of(at), self.sends.of(at), (standings, subscriptions));
             for &(first, epoch) in self.epochs.of(at) {
                 let key = RowKey::Epoch { user, first }.encode();
                 match epoch {

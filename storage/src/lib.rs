@@ -47,8 +47,8 @@ pub use query::{
     Sent, Span, ToDelete, UserSnapshot,
 };
 pub use record::{
-    Batch, BatchId, DeviceNote, DeviceNotes, FirstResult, LaneId, LaneSpans, Marks, Record, Replaced, Rewrite, Shown,
-    records,
+    Batch, BatchId, DeviceNote, DeviceNotes, FirstResult, LaneId, LaneSpans, Marks, Notified, Record, Replaced,
+    Rewrite, Shown, records,
 };
 pub use roll::{Member, MemberId, Owner, Roll, RollChange};
 pub use run::{Change, Run};

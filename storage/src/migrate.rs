@@ -469,6 +469,8 @@ fn understand(key: &Key, value: &[u8]) -> Result<(), String> {
         RowKey::Last { .. } => codec::last(value).map(drop),
         RowKey::LastSeen { .. } => codec::last_seen(value).map(drop),
         RowKey::Visibility { .. } => codec::visibility(value).map(drop),
+        RowKey::Notified { .. } => codec::notified(value).map(drop),
+        RowKey::Subscription { .. } => codec::subscription(value).map(drop),
         RowKey::Read { .. } => codec::read(value).map(drop),
         RowKey::Seen { .. } => codec::mark("a seen row", value).map(drop),
         RowKey::Settings { .. } => codec::settings(value).map(drop),
@@ -510,6 +512,8 @@ const fn owner_of(row: RowKey) -> Option<RowOwner> {
         | RowKey::Last { user, .. }
         | RowKey::LastSeen { user }
         | RowKey::Visibility { user }
+        | RowKey::Notified { user }
+        | RowKey::Subscription { user, .. }
         | RowKey::Read { user, .. }
         | RowKey::Seen { user, .. }
         | RowKey::Settings { user, .. }
@@ -551,6 +555,8 @@ const fn table_of(row: RowKey) -> &'static str {
         RowKey::Sends { .. } => "sends",
         RowKey::LastSeen { .. }
         | RowKey::Visibility { .. }
+        | RowKey::Notified { .. }
+        | RowKey::Subscription { .. }
         | RowKey::Device { .. }
         | RowKey::LastSends { .. }
         | RowKey::Standing { .. }

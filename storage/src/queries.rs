@@ -171,7 +171,8 @@ async fn read_devices<S: Store>(store: &S, user: UserId, of: &mut UserSnapshot) 
             RowKey::Visibility { .. } => of.visibility = codec::visibility(&value)?,
             RowKey::Device { device, .. } => {
                 let cursor = codec::seq("a device row", &value)?;
-                devices.push(DeviceSnapshot { device, cursor, last_number: SendNumber::default() });
+                let (last_number, subscription) = (SendNumber::default(), None);
+                devices.push(DeviceSnapshot { device, cursor, last_number, subscription });
             }
             RowKey::LastSends { device, .. } if devices.last().is_some_and(|last| last.device == device) => {
                 let block = codec::last_sends(&value)?;
@@ -180,6 +181,12 @@ async fn read_devices<S: Store>(store: &S, user: UserId, of: &mut UserSnapshot) 
             }
             // Has sent, and was never connected.
             RowKey::LastSends { .. } => {}
+            RowKey::Notified { .. } => of.notified = codec::notified(&value)?,
+            RowKey::Subscription { device, .. } => {
+                if let Some(last) = devices.last_mut().filter(|last| last.device == device) {
+                    last.subscription = Some(Box::new(codec::subscription(&value)?));
+                }
+            }
             RowKey::Standing { group, .. } => groups.push((group, codec::standing(&value)?)),
             RowKey::Epoch { first, .. } => epochs.push((first, codec::epoch(&value)?)),
             other => return Err(misplaced(other)),

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, GroupId, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{
+    ConversationId, DeviceId, Direction, Entry, EpochId, GroupId, SendNumber, Seq, Subscription, TimestampMs, UserId,
+};
 
 use crate::{
     group::{self, GroupEntries, GroupMessage, GroupSnapshot, StandingRow},
-    record::{DeviceNotes, FirstResult, LaneId, Marks},
+    record::{DeviceNotes, FirstResult, LaneId, Marks, Notified},
     schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow, VisibilityRow},
 };
 
@@ -177,7 +179,7 @@ impl Query {
 }
 
 /// What the store knows of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceSnapshot {
     /// Which device.
     pub device: DeviceId,
@@ -185,6 +187,8 @@ pub struct DeviceSnapshot {
     pub cursor: Seq,
     /// Its last accepted send.
     pub last_number: SendNumber,
+    /// Where its notifications go; none: nowhere.
+    pub subscription: Option<Box<Subscription>>,
 }
 
 /// What the store knows of a user. The default is a user of whom the store knows nothing.
@@ -208,6 +212,8 @@ pub struct UserSnapshot {
     pub visibility: VisibilityRow,
     /// When they were last connected, as far as it was noted; zero: never.
     pub last_seen: TimestampMs,
+    /// What they were notified of.
+    pub notified: Notified,
     /// How they stand to groups, by ascending group.
     pub groups: Vec<(GroupId, StandingRow)>,
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use proto_spec::{DeviceId, Entry, EpochId, GroupEntry, GroupId, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{DeviceId, Entry, EpochId, GroupEntry, GroupId, SendNumber, Seq, Subscription, TimestampMs, UserId};
 
 use crate::{
     codec::{self, CodecError},
@@ -67,6 +67,15 @@ pub struct DeviceNote {
     pub seen_day: u64,
     /// What people call it; empty if it has no name.
     pub name: Box<str>,
+}
+
+/// How far a user was notified of what came: one row, written as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notified {
+    /// Whether to notify was decided of every message received up to here.
+    pub up_to: Seq,
+    /// Conversations that notifications may show on some screen, with the last message that they were about; the last told at the end.
+    pub told: Vec<(UserId, Seq)>,
 }
 
 /// How an entry changes an earlier message of its log, or reacts to it.
@@ -239,6 +248,27 @@ pub enum Record {
         /// Nothing is left to tell: a restart need not look at this group.
         idle: bool,
     },
+    /// Notifications for a device go there from now on.
+    Subscribed {
+        /// Whose device.
+        user: UserId,
+        /// Which device.
+        device: DeviceId,
+        /// Where; none: nowhere.
+        subscription: Option<Subscription>,
+    },
+    /// A user has something to be notified of: a restart looks at this user.
+    Due {
+        /// Who.
+        user: UserId,
+    },
+    /// How far a user was notified.
+    Notified {
+        /// Who.
+        user: UserId,
+        /// All of it.
+        notified: Notified,
+    },
     /// A user was last connected then. The newest record counts, whatever time it has.
     LastSeen {
         /// Who.
@@ -377,6 +407,9 @@ mod tests {
                     | Record::GroupMember { .. }
                     | Record::GroupCame { .. }
                     | Record::GroupMarks { .. }
+                    | Record::Subscribed { .. }
+                    | Record::Due { .. }
+                    | Record::Notified { .. }
                     | Record::LastSeen { .. } => appended.push(record),
                 }
             }

@@ -61,14 +61,19 @@ pub enum RowKey {
         /// Which 64 sends.
         block: SendsBlockNumber,
     },
-    /// When a user was last connected. The first row of the range that a user is loaded from: this one, how visible they are, their
-    /// devices with their last sends, how they stand to groups, and epochs.
+    /// When a user was last connected. The first row of the range that a user is loaded from: this one, how visible they are, what they
+    /// were notified of, their devices with their last sends and subscriptions, how they stand to groups, and epochs.
     LastSeen {
         /// Who.
         user: UserId,
     },
     /// What a user hides of their presence.
     Visibility {
+        /// Who.
+        user: UserId,
+    },
+    /// What a user was notified of.
+    Notified {
         /// Who.
         user: UserId,
     },
@@ -81,6 +86,13 @@ pub enum RowKey {
     },
     /// Which of its `sends` rows a device has begun last.
     LastSends {
+        /// Whose device.
+        user: UserId,
+        /// Which device.
+        device: DeviceId,
+    },
+    /// Where notifications for a device go. Among the devices: see [`RowKey::LastSeen`].
+    Subscription {
         /// Whose device.
         user: UserId,
         /// Which device.
@@ -332,10 +344,14 @@ impl RowKey {
                 Key::of_user(OF_GROUP, user).then(group.0).then_byte(BESIDE)
             }
             Self::Marks { user } => Key::of_user(MARKS, user),
-            // Both before the first device.
+            // All before the first device.
             Self::LastSeen { user } => Key::of_user(DEVICE, user),
             Self::Visibility { user } => Key::of_user(DEVICE, user).then_byte(BESIDE),
+            Self::Notified { user } => Key::of_user(DEVICE, user).then_byte(BESIDE).then_byte(BESIDE),
             Self::LastSends { user, device } => Key::of_user(DEVICE, user).then(device.0).then_byte(BESIDE),
+            Self::Subscription { user, device } => {
+                Key::of_user(DEVICE, user).then(device.0).then_byte(BESIDE).then_byte(BESIDE).then_byte(BESIDE)
+            }
             Self::Epoch { user, first } => Key::of_user(DEVICE, user).then(BEHIND).then(first.0),
             Self::DeviceNotes { user } => Key::of_user(DEVICE_NOTES, user),
             Self::Removed { user, device } => Key::of_user(REMOVED, user).then(device.0),
@@ -401,11 +417,15 @@ impl RowKey {
             })?,
             DEVICE if rest.is_empty() => Self::LastSeen { user },
             DEVICE if rest == [BESIDE] => Self::Visibility { user },
+            DEVICE if rest == [BESIDE, BESIDE] => Self::Notified { user },
             DEVICE => match (numbers(rest), numbers(rest), beside_that(rest)) {
                 (Some([device]), ..) => Self::Device { user, device: DeviceId(device) },
                 (_, Some([BEHIND, first]), _) => Self::Epoch { user, first: Seq(first) },
                 (.., Some(device)) => Self::LastSends { user, device: DeviceId(device) },
-                _ => Self::Standing { user, group: GroupId(beside_that(rest.strip_suffix(&[BESIDE])?)?) },
+                _ => match rest.strip_suffix(&[BESIDE, BESIDE]).and_then(beside_that) {
+                    Some(device) => Self::Subscription { user, device: DeviceId(device) },
+                    None => Self::Standing { user, group: GroupId(beside_that(rest.strip_suffix(&[BESIDE])?)?) },
+                },
             },
             RECEIVED => match (numbers(rest), numbers(rest), beside_that(rest)) {
                 (Some([peer]), ..) => Self::Received { user, peer: UserId(peer) },

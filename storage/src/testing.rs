@@ -16,7 +16,7 @@ use proptest::{
 };
 use proto_spec::{
     Content, ConversationId, DeviceId, Entry, EpochId, Event, GroupId, MessageName, Removal, SendNumber, Seq, Settings,
-    Stands, TimestampMs, UserId, Visibility,
+    Show, Stands, Subscription, TimestampMs, UserId, Visibility,
 };
 
 use groups::{Groups, any_event_of_a_group};
@@ -25,7 +25,9 @@ use tempfile::TempDir;
 
 use crate::{
     journal::{JournalConfig, JournalFolder, Position, SealedSegment, Writer},
-    record::{Batch, BatchId, DeviceNote, DeviceNotes, FirstResult, LaneId, Marks, Record, Replaced, Rewrite, Shown},
+    record::{
+        Batch, BatchId, DeviceNote, DeviceNotes, FirstResult, LaneId, Marks, Notified, Record, Replaced, Rewrite, Shown,
+    },
     schema::ReceivedRow,
 };
 
@@ -65,7 +67,31 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
             number: SendNumber(number)
         }),
         any::<[u64; 2]>().prop_map(|[user, at]| Record::LastSeen { user: UserId(user), at: TimestampMs(at) }),
+        any_record_of_push(),
         any_group_record(),
+    ]
+}
+
+/// Any record about notifications.
+fn any_record_of_push() -> impl Strategy<Value = Record> {
+    let subscription = (any::<u64>(), select(Show::ALL), any::<String>(), any::<[u8; 4]>(), any::<[u8; 2]>()).prop_map(
+        |(provider, show, address, key, secret)| {
+            let (key, secret) = (key.to_vec(), secret.to_vec());
+            Subscription { provider, show, address, key, secret }
+        },
+    );
+    let told = vec(any::<[u64; 2]>().prop_map(|[peer, seq]| (UserId(peer), Seq(seq))), 0..4);
+    prop_oneof![
+        (any::<[u64; 2]>(), option::of(subscription)).prop_map(|([user, device], subscription)| Record::Subscribed {
+            user: UserId(user),
+            device: DeviceId(device),
+            subscription,
+        }),
+        any::<u64>().prop_map(|user| Record::Due { user: UserId(user) }),
+        (any::<[u64; 2]>(), told).prop_map(|([user, up_to], told)| Record::Notified {
+            user: UserId(user),
+            notified: Notified { up_to: Seq(up_to), told },
+        }),
     ]
 }
 
@@ -168,7 +194,7 @@ fn any_content() -> impl Strategy<Value = Content> {
 /// Records as a few shards would make them for a few users: seqs and send numbers without gaps, watermarks that only
 /// grow, receipts that supersede each other.
 pub(crate) fn history(records_max: usize) -> impl Strategy<Value = Vec<Record>> {
-    vec((0..35u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
+    vec((0..38u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
         let mut world = World::default();
         steps.into_iter().map(|(kind, user, peer, device, idle)| world.step(kind, user, peer, device, idle)).collect()
     })
@@ -366,6 +392,17 @@ impl World {
                 let note = DeviceNote { device: DeviceId(device), seen_day: head, name: "one".into() };
                 let notes = DeviceNotes { devices: vec![note], told_at: Seq(head), acknowledged: Seq(peer) };
                 Record::Devices { user: UserId(user), notes }
+            }
+            35 => {
+                let (address, key, secret) = (format!("to {peer}"), vec![4; 65], vec![7; 16]);
+                let subscription = Subscription { provider: peer, show: Show::Text, address, key, secret };
+                let (user, device) = (UserId(user), DeviceId(device));
+                Record::Subscribed { user, device, subscription: (!idle).then_some(subscription) }
+            }
+            36 => Record::Due { user: UserId(user) },
+            37 => {
+                let told = vec![(UserId(peer), Seq(head))];
+                Record::Notified { user: UserId(user), notified: Notified { up_to: Seq(head), told } }
             }
             // Not in order: what was written last counts.
             17 => Record::LastSeen { user: UserId(user), at: TimestampMs((7 * head + 11 * peer) % 50) },

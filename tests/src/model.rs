@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto_spec::{
     Content, ConversationId, DeviceId, Direction, Entry, EpochId, Event, GroupId, SendNumber, Seq, Settings,
-    TimestampMs, UserId,
+    Subscription, TimestampMs, UserId,
 };
 use storage::{
     Answer, ConversationSnapshot, DeviceNotes, DeviceSnapshot, Entries, FirstResult, InboxEntry, InboxSnapshot,
-    MarkRow, Marks, Message, PresenceRows, Query, ReadRow, ReceivedRow, Record, Replaced, Rewrite, Sent, SettingsRow,
-    Shown, Span, StandingRow, ToDelete, UserSnapshot, VisibilityRow,
+    MarkRow, Marks, Message, Notified, PresenceRows, Query, ReadRow, ReceivedRow, Record, Replaced, Rewrite, Sent,
+    SettingsRow, Shown, Span, StandingRow, ToDelete, UserSnapshot, VisibilityRow,
 };
 
 pub use self::groups::GroupRows;
@@ -38,6 +38,9 @@ pub struct UserRows {
     given_up: BTreeSet<(DeviceId, SendNumber)>,
     visibility: VisibilityRow,
     last_seen: TimestampMs,
+    /// Where notifications for devices go.
+    pub subscriptions: BTreeMap<DeviceId, Subscription>,
+    notified: Notified,
     /// How the user stands to groups.
     pub groups: BTreeMap<GroupId, StandingRow>,
 }
@@ -211,6 +214,7 @@ impl Model {
                 let rows = self.users.entry(*user).or_default();
                 assert!(rows.removed.insert(*device), "{user}: {device} is removed twice");
                 rows.cursors.remove(device);
+                rows.subscriptions.remove(device);
                 self.unfinished.insert(*user);
             }
             Record::GivenUp { user, device, number } => {
@@ -223,6 +227,20 @@ impl Model {
             | Record::GroupMember { .. }
             | Record::GroupCame { .. }
             | Record::GroupMarks { .. } => self.apply_to_group(record),
+            Record::Subscribed { user, device, subscription } => {
+                let rows = self.users.entry(*user).or_default();
+                assert!(rows.cursors.contains_key(device), "{user}: {device} subscribes and is no device");
+                rows.subscriptions.remove(device);
+                rows.subscriptions.extend(subscription.clone().map(|of| (*device, of)));
+            }
+            Record::Due { user } => {
+                assert!(self.unfinished.insert(*user), "{user} is unfinished anyway");
+            }
+            Record::Notified { user, notified } => {
+                let rows = self.users.entry(*user).or_default();
+                assert!(notified.up_to >= rows.notified.up_to, "{user}: what was decided is open again");
+                rows.notified = notified.clone();
+            }
             Record::LastSeen { user, at } => self.users.entry(*user).or_default().last_seen = *at,
         }
     }
@@ -245,6 +263,7 @@ impl Model {
                             device: *device,
                             cursor: *cursor,
                             last_number: rows.last_number(*device),
+                            subscription: rows.subscriptions.get(device).cloned().map(Box::new),
                         })
                         .collect(),
                     notes: rows.notes.clone(),
@@ -253,6 +272,7 @@ impl Model {
                     epochs: rows.epochs.iter().map(|(first, epoch)| (*first, *epoch)).collect(),
                     visibility: rows.visibility,
                     last_seen: rows.last_seen,
+                    notified: rows.notified.clone(),
                     groups: rows.groups.iter().map(|(group, row)| (*group, *row)).collect(),
                 })
             }

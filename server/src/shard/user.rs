@@ -586,7 +586,8 @@ mod tests {
 
     /// Somebody who has received, acknowledged and reported everything.
     fn user() -> User {
-        let device = DeviceSnapshot { device: DeviceId(1), cursor: Seq(3), last_number: SendNumber(0) };
+        let (device, cursor, last_number) = (DeviceId(1), Seq(3), SendNumber(0));
+        let device = DeviceSnapshot { device, cursor, last_number, subscription: None };
         let mut user = User::load(&UserSnapshot {
             head: Seq(3),
             devices: vec![device],

@@ -9,7 +9,7 @@ use bincode::{
     error::{DecodeError, EncodeError},
 };
 use proto_spec::{
-    DeviceId, Seq,
+    DeviceId, Seq, UserId,
     limits::REACTIONS_MAX,
     wire::{Reader, put_varint},
 };
@@ -91,6 +91,13 @@ pub(super) fn gone(replaced: &[Seq]) -> Vec<u8> {
 /// The bytes of [`StoredSpans`].
 pub(super) fn spans(spans: &[(Seq, Seq)]) -> Vec<u8> {
     seqs(spans.iter().flat_map(|(first, last)| [first, last]))
+}
+
+/// The bytes of [`StoredSpans`] of which the first is a user.
+pub(super) fn told(told: &[(UserId, Seq)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    told.iter().flat_map(|(peer, seq)| [peer.0, seq.0]).for_each(|number| put_varint(&mut bytes, number));
+    bytes
 }
 
 fn seqs<'a>(seqs: impl Iterator<Item = &'a Seq>) -> Vec<u8> {

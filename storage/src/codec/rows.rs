@@ -246,6 +246,38 @@ pub(crate) fn epoch(bytes: &[u8]) -> Result<EpochId, CodecError> {
     read_value("an epoch row", bytes).map(EpochId)
 }
 
+/// Appends the value of a row of a subscription: what a record has of it.
+pub(crate) fn put_stored_subscription(out: &mut Vec<u8>, subscription: &StoredSubscription<'_>) {
+    put_value(out, subscription);
+}
+
+/// Reads the value of a row of a subscription.
+pub(crate) fn subscription(bytes: &[u8]) -> Result<Subscription, CodecError> {
+    read_value::<StoredSubscription<'_>>("a row of a subscription", bytes).map(Subscription::from)
+}
+
+/// Appends the value of a row of what a user was notified of: what a record has of it.
+pub(crate) fn put_stored_notified(out: &mut Vec<u8>, notified: &StoredNotified<'_>) {
+    put_value(out, notified);
+}
+
+/// Reads the value of a row of what a user was notified of.
+pub(crate) fn notified(bytes: &[u8]) -> Result<Notified, CodecError> {
+    read_value::<StoredNotified<'_>>("a row of what a user was notified of", bytes).map(Notified::from)
+}
+
+/// Appends the value of a row of a subscription.
+#[cfg(test)]
+pub(crate) fn put_subscription(out: &mut Vec<u8>, subscription: &Subscription) {
+    put_value(out, &StoredSubscription::from(subscription));
+}
+
+/// Appends the value of a row of what a user was notified of.
+#[cfg(test)]
+pub(crate) fn put_notified(out: &mut Vec<u8>, notified: &Notified) {
+    put_value(out, &StoredNotified::of(notified, &lists::told(&notified.told)));
+}
+
 /// Appends the value of a row of device notes: what a record has of them.
 pub(crate) fn put_stored_notes(out: &mut Vec<u8>, notes: &StoredNotes<'_>) {
     put_value(out, notes);

@@ -11,21 +11,23 @@ use crate::{
 /// The sends of one block: number and seq.
 pub(super) type Sends = [((DeviceId, SendNumber), Seq)];
 
-/// The rows of a user's devices, each with that of its last sends behind it, if it has begun some or is gone; and among them how the user
-/// stands to groups, behind the device with the same number.
+/// The rows of a user's devices, each with that of its last sends behind it, if it has begun some or is gone, and that of its subscription;
+/// and between these how the user stands to groups, behind the device with the same number.
 pub(super) fn put_devices(
     run: &mut Run,
     user: UserId,
     devices: &[(DeviceId, Option<Seq>)],
     sends: &Sends,
-    standings: &[(GroupId, Value)],
+    (standings, subscriptions): (&[(GroupId, Value)], &[(DeviceId, Option<Value>)]),
 ) {
     let (mut devices, mut standings) = (devices.iter().copied().peekable(), standings.iter().copied().peekable());
+    let mut subscriptions = subscriptions.iter().copied().peekable();
     let mut begun = begun(sends).peekable();
     loop {
         let device = [devices.peek().map(|(device, _)| device.0), begun.peek().map(|(device, _)| device.0)];
         let group = standings.peek().map(|(group, _)| group.0);
-        let Some(number) = device.into_iter().chain([group]).flatten().min() else { return };
+        let subscribed = subscriptions.peek().map(|(device, _)| device.0);
+        let Some(number) = device.into_iter().chain([group, subscribed]).flatten().min() else { return };
         let device = DeviceId(number);
         let mut is_gone = false;
         if let Some((_, cursor)) = devices.next_if(|(of, _)| *of == device) {
@@ -45,6 +47,9 @@ pub(super) fn put_devices(
         }
         if let Some((group, value)) = standings.next_if(|(group, _)| group.0 == number) {
             run.push(RowKey::Standing { user, group }.encode(), value);
+        }
+        if let Some((_, value)) = subscriptions.next_if(|(of, _)| *of == device) {
+            run.push(RowKey::Subscription { user, device }.encode(), value.unwrap_or(Value::DELETED));
         }
     }
 }

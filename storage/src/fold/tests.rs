@@ -197,6 +197,18 @@ fn reference(records: &[Record], base: &SendsBlock) -> BTreeMap<Key, Option<Vec<
                 set(RowKey::Unfinished { user }, &|_| ());
                 set(RowKey::Removed { user, device }, &|_| ());
                 changes.insert(RowKey::Device { user, device }.encode(), None);
+                changes.insert(RowKey::Subscription { user, device }.encode(), None);
+            }
+            Record::Subscribed { user, device, subscription } => {
+                let row = RowKey::Subscription { user: *user, device: *device };
+                match subscription {
+                    Some(of) => set(row, &|out| codec::put_subscription(out, of)),
+                    None => drop(changes.insert(row.encode(), None)),
+                }
+            }
+            Record::Due { user } => set(RowKey::Unfinished { user: *user }, &|_| ()),
+            Record::Notified { user, notified } => {
+                set(RowKey::Notified { user: *user }, &|out| codec::put_notified(out, notified));
             }
             Record::GivenUp { user, device, number } => {
                 let (block, place) = SendsBlock::place(*number);
@@ -280,10 +292,14 @@ fn colliding_record() -> impl Strategy<Value = Record> {
                     Event::Devices { .. } | Event::Visibility { .. } | Event::Unknown { .. } => {}
                 }
             }
-            Record::Removed { user, device } | Record::Cursor { user, device, .. } => {
-                (*user, *device) = (UserId(id), DeviceId(peer_id))
-            }
-            Record::Marks { user, .. } | Record::Devices { user, .. } | Record::LastSeen { user, .. } => {
+            Record::Removed { user, device }
+            | Record::Cursor { user, device, .. }
+            | Record::Subscribed { user, device, .. } => (*user, *device) = (UserId(id), DeviceId(peer_id)),
+            Record::Marks { user, .. }
+            | Record::Devices { user, .. }
+            | Record::Due { user }
+            | Record::Notified { user, .. }
+            | Record::LastSeen { user, .. } => {
                 *user = UserId(id);
             }
             Record::Epoch { user, first, forgotten, .. } => {

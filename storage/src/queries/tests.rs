@@ -4,7 +4,9 @@ use std::{
 };
 
 use proptest::prelude::*;
-use proto_spec::{Content, DeviceId, EpochId, Event, GroupId, MessageName, SendNumber, limits::TEXT_BYTES_MAX};
+use proto_spec::{
+    Content, DeviceId, EpochId, Event, GroupId, MessageName, SendNumber, Subscription, limits::TEXT_BYTES_MAX,
+};
 
 use super::{groups::tests::GroupModel, *};
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
     fold::Fold,
     memory::MemoryStore,
     query::{InboxEntry, InboxSnapshot},
-    record::{Batch, DeviceNotes, FirstResult, Marks, Record, Replaced, Rewrite, Shown},
+    record::{Batch, DeviceNotes, FirstResult, Marks, Notified, Record, Replaced, Rewrite, Shown},
     run::Run,
     schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow, VisibilityRow},
     testing::{any_entry, history},
@@ -39,6 +41,8 @@ struct Model {
     removed: BTreeSet<(u64, u64)>,
     visibility: BTreeMap<u64, VisibilityRow>,
     last_seen: BTreeMap<u64, TimestampMs>,
+    subscriptions: BTreeMap<(u64, u64), Subscription>,
+    notified: BTreeMap<u64, Notified>,
     /// What users keep of groups.
     kept: BTreeMap<(u64, u64), ConversationSnapshot>,
     groups: GroupModel,
@@ -154,12 +158,20 @@ impl Model {
             Record::Removed { user, device } => {
                 self.cursors.remove(&(user.0, device.0));
                 self.removed.insert((user.0, device.0));
+                self.subscriptions.remove(&(user.0, device.0));
                 self.unfinished.insert(user.0, true);
             }
             Record::GivenUp { user, device, number } => {
                 self.results.insert((user.0, device.0, number.0), SendsBlock::GIVEN_UP);
             }
             Record::LastSeen { user, at } => drop(self.last_seen.insert(user.0, *at)),
+            Record::Subscribed { user, device, subscription } => {
+                self.subscriptions.remove(&(user.0, device.0));
+                let new = subscription.clone().map(|of| ((user.0, device.0), of));
+                self.subscriptions.extend(new);
+            }
+            Record::Due { user } => drop(self.unfinished.insert(user.0, true)),
+            Record::Notified { user, notified } => drop(self.notified.insert(user.0, notified.clone())),
             Record::GroupAppend { .. }
             | Record::GroupState { .. }
             | Record::GroupMember { .. }
@@ -200,8 +212,10 @@ impl Model {
                     device: DeviceId(device),
                     cursor,
                     last_number: SendNumber(last_number(device).map_or(0, |(&(.., number), _)| number)),
+                    subscription: self.subscriptions.get(&(user, device)).cloned().map(Box::new),
                 })
                 .collect(),
+            notified: self.notified.get(&user).cloned().unwrap_or_default(),
             notes: self.notes.get(&user).cloned().unwrap_or_default(),
             marks: self.marks.get(&user).copied().unwrap_or_default(),
             unfinished: self.unfinished.get(&user).copied().unwrap_or_default(),

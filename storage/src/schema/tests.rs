@@ -5,7 +5,7 @@ use super::{key::hex, *};
 fn any_key() -> impl Strategy<Value = RowKey> {
     // Some groups and devices have one number.
     let numbers = [prop_oneof![any::<u64>(), Just(u64::MAX)], prop_oneof![any::<u64>(), Just(u64::MAX)]];
-    (0..34u8, any::<u64>(), numbers).prop_map(|(table, a, [b, c])| {
+    (0..36u8, any::<u64>(), numbers).prop_map(|(table, a, [b, c])| {
         let (user, peer, of, group) = (UserId(a), UserId(b), GroupId(b), GroupId(a));
         match table {
             0 => RowKey::Timeline { user, seq: Seq(b) },
@@ -29,6 +29,8 @@ fn any_key() -> impl Strategy<Value = RowKey> {
             17 => RowKey::Displaced { user, peer, origin: Seq(c) },
             19 => RowKey::LastSeen { user },
             20 => RowKey::Visibility { user },
+            33 => RowKey::Notified { user },
+            34 => RowKey::Subscription { user, device: DeviceId(b) },
             21 => RowKey::Last { user, peer },
             22 => RowKey::Read { user, conversation: of.into() },
             23 => RowKey::Settings { user, conversation: of.into() },
@@ -78,13 +80,16 @@ fn what_is_read_together_stands_together() {
     let rows = [
         RowKey::LastSeen { user },
         RowKey::Visibility { user },
+        RowKey::Notified { user },
         RowKey::Device { user, device: DeviceId(0) },
         RowKey::LastSends { user, device: DeviceId(0) },
         RowKey::Standing { user, group: GroupId(0) },
+        RowKey::Subscription { user, device: DeviceId(0) },
         RowKey::Device { user, device: DeviceId(1) },
         RowKey::Device { user, device: DeviceId(u64::MAX) },
         RowKey::LastSends { user, device: DeviceId(u64::MAX) },
         RowKey::Standing { user, group: GroupId(u64::MAX) },
+        RowKey::Subscription { user, device: DeviceId(u64::MAX) },
         RowKey::Epoch { user, first: Seq(0) },
         RowKey::Epoch { user, first: Seq(u64::MAX) },
         RowKey::Received { user, peer: UserId(1) },
@@ -141,6 +146,8 @@ fn the_layout_of_a_key_never_changes() {
     let conversation = group.into();
     let layouts = [
         (RowKey::Standing { user, group }, "0463cb000000000000000700000000000000090000"),
+        (RowKey::Notified { user }, "0463cb00000000000000070000"),
+        (RowKey::Subscription { user, device: DeviceId(9) }, "0463cb00000000000000070000000000000009000000"),
         (RowKey::Read { user, conversation }, "1463cb00000000000000070000000000000009"),
         (RowKey::Settings { user, conversation }, "1463cb0000000000000007000000000000000900"),
         (

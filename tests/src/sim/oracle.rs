@@ -71,6 +71,10 @@ pub struct Oracle {
     pub hides: BTreeSet<UserId>,
     /// Users are shown to those alone to whom they have written.
     pub is_strict: bool,
+    /// Up to where the log of each device is acknowledged for sure; of device 0, by devices that were removed or have a gap.
+    cursors: BTreeMap<DeviceKey, Seq>,
+    /// Up to where it is decided for sure whether a user is notified.
+    pub notified: BTreeMap<UserId, Seq>,
     /// The first thing that was found wrong.
     pub failure: Option<String>,
 }
@@ -289,18 +293,28 @@ impl Oracle {
                 self.is_durable(*user, entry);
             }
             Record::GivenUp { user, device, number } => self.is_void(*user, *device, *number),
-            Record::Cursor { .. }
-            | Record::Marks { .. }
+            Record::Cursor { user, device, seq } => drop(self.cursors.insert((*user, *device), *seq)),
+            Record::Devices { user, notes } => drop(self.cursors.insert((*user, DeviceId(0)), notes.acknowledged)),
+            Record::Notified { user, notified } => drop(self.notified.insert(*user, notified.up_to)),
+            Record::Marks { .. }
             | Record::Epoch { .. }
-            | Record::Devices { .. }
             | Record::Removed { .. }
             | Record::GroupAppend { .. }
             | Record::GroupState { .. }
             | Record::GroupMember { .. }
             | Record::GroupCame { .. }
             | Record::GroupMarks { .. }
+            | Record::Subscribed { .. }
+            | Record::Due { .. }
             | Record::LastSeen { .. } => {}
         }
+    }
+
+    /// Up to here a device of the user has acknowledged everything, and that is durable.
+    #[must_use]
+    pub fn acknowledged(&self, user: UserId) -> Seq {
+        let cursors = self.cursors.range((user, DeviceId(0))..=(user, DeviceId(u64::MAX)));
+        cursors.map(|(_, seq)| *seq).max().unwrap_or_default()
     }
 
     /// Whether an entry has been changed since.

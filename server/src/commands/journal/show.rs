@@ -148,6 +148,7 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
             (Some(entry.seq), peer, content)
         }
         Record::Cursor { seq, .. } => (Some(*seq), None, None),
+        Record::Notified { notified, .. } => (Some(notified.up_to), None, None),
         Record::Epoch { first, .. } => (Some(*first), None, None),
         Record::GroupAppend { entry, .. } => (Some(entry.seq), Some(entry.from.into()), Some(&entry.content)),
         Record::GroupMember { user, .. } => (None, Some((*user).into()), None),
@@ -158,6 +159,8 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
         | Record::Removed { .. }
         | Record::GivenUp { .. }
         | Record::GroupState { .. }
+        | Record::Subscribed { .. }
+        | Record::Due { .. }
         | Record::LastSeen { .. } => (None, None, None),
     };
     fn or_dash(value: Option<impl ToString>) -> String {
@@ -268,6 +271,16 @@ pub(super) fn json(located: &Located) -> String {
         Record::Removed { device, .. } => object.0.push(("device", device.0.into())),
         Record::GivenUp { device, number, .. } => {
             object.0.extend([("device", device.0.into()), ("number", number.0.into())]);
+        }
+        // Its address and keys are secrets of the device.
+        Record::Subscribed { device, subscription, .. } => {
+            let provider = subscription.as_ref().map_or(0, |subscription| subscription.provider);
+            object.0.extend([("device", device.0.into()), ("provider", provider.into())]);
+        }
+        Record::Due { .. } => {}
+        Record::Notified { notified, .. } => {
+            let told = notified.told.iter().map(|(peer, seq)| json!({ "peer": peer.0, "seq": seq.0 }));
+            object.0.extend([("up_to", notified.up_to.0.into()), ("told", told.collect())]);
         }
         Record::LastSeen { at, .. } => object.0.push(("last_seen_ms", at.0.into())),
         Record::GroupAppend { entry, of, .. } => {

@@ -199,6 +199,9 @@ pub(super) const fn owner_of(record: &Record) -> ConversationId {
         | Record::Devices { user, .. }
         | Record::Removed { user, .. }
         | Record::GivenUp { user, .. }
+        | Record::Subscribed { user, .. }
+        | Record::Due { user }
+        | Record::Notified { user, .. }
         | Record::LastSeen { user, .. } => ConversationId::Person(*user),
         Record::GroupAppend { group, .. }
         | Record::GroupState { group, .. }
@@ -231,6 +234,9 @@ pub(super) const fn kind_of(record: &Record) -> &'static str {
         Record::Devices { .. } => "devices",
         Record::Removed { .. } => "removed",
         Record::GivenUp { .. } => "given-up",
+        Record::Subscribed { .. } => "subscribed",
+        Record::Due { .. } => "due",
+        Record::Notified { .. } => "notified",
         Record::LastSeen { .. } => "last-seen",
         Record::GroupAppend { .. } => "group-entry",
         Record::GroupState { .. } => "group-state",
