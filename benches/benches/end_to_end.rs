@@ -61,6 +61,7 @@ fn end_to_end(criterion: &mut Criterion) {
             cache: CacheLimits::DEFAULT,
             presence: PresenceSettings::DEFAULT,
             moves_per_s: 1_000,
+            push: None,
         },
         data,
         journal: JournalConfig {

@@ -47,6 +47,7 @@ const SETTINGS: Settings = Settings {
     cache: CacheLimits::DEFAULT,
     presence: PresenceSettings::DEFAULT,
     moves_per_s: 1_000,
+    push: None,
 };
 
 /// See the head of this file.

@@ -838,3 +838,23 @@ pub const TUNNEL_WAITING_BYTES_MAX: usize = LINK_READ_BYTES;
 /// Connections of a core that may be from nodes which have not greeted yet: a cluster that starts at once has one of each. More are
 /// closed as they come.
 pub const LINKS_GREETING_MAX: usize = 256;
+
+/// Conversations of one user that are due for a notification: some 100 bytes each and the text. A person looks at a dozen; what comes for
+/// more of them waits in the log.
+pub const DUES_MAX: usize = 64;
+
+/// Bytes of a message that a notification shows: what fits on a locked screen, and any payload of a provider.
+pub const NOTICE_TEXT_BYTES_MAX: usize = 256;
+
+/// Conversations of one user whose notifications are remembered to be taken off a screen: what a screen shows, some 12 bytes each in the
+/// user's row.
+pub const TOLD_MAX: usize = 16;
+
+/// Notices of a core whose outcome is awaited: a few seconds of what providers take of it, some kilobytes each. More wait where they are due.
+pub const NOTICES_UNDER_WAY_MAX: usize = 4_096;
+
+/// For how long a notice is worth telling, in seconds: a week. Who has been away for longer finds out when they look.
+pub const NOTICE_TTL_S: u64 = 7 * 24 * 3_600;
+
+/// Decisions about notifications that a core remembers for whoever asks why: half a megabyte, a few minutes of a busy core.
+pub const PUSH_DECISIONS_KEPT: usize = 4_096;

@@ -25,6 +25,7 @@ const SETTINGS: Settings = Settings {
     cache: CacheLimits::OFF,
     presence: PresenceSettings::DEFAULT,
     moves_per_s: 1_000,
+    push: None,
 };
 
 const NODES: &str = "name = \"chat\"\n[nodes.a]\nmesh = \"127.0.0.1:1\"\nclients = \"127.0.0.1:9\"\n\

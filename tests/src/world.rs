@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::{ConversationId, DeviceId, Entry, EpochId, Event, TimestampMs, UserId};
+use proto_spec::{ConversationId, DeviceId, Entry, EpochId, Event, Seq, TimestampMs, UserId};
 use server::{
     access::{
         auth::{self, Keys, SigningKey},
@@ -28,8 +28,8 @@ use server::{
     limits::{LOAD_TICKS, MAILBOX_MESSAGES_MAX},
     operator::counters::Counters,
     shard::{
-        Admission, CacheLimits, ConnId, DevicesTold, DevicesWish, Limits, Now, PresenceSettings, Promise, QueryId,
-        Settings, ShardCounters, StoreState, Ticket,
+        Admission, CacheLimits, ConnId, DevicesTold, DevicesWish, Limits, Now, PresenceSettings, Promise, PushSettings,
+        PushTold, QueryId, Settings, ShardCounters, StoreState, Ticket,
         directory::Directory,
         topology::{CoreId, Topology},
     },
@@ -98,10 +98,20 @@ pub struct World {
     pub audit_stalled: bool,
     /// How many batches have been decided.
     decided_count: u64,
+    /// How many records have been decided, and how many of them that something is due or how far somebody was notified.
+    pub records: u64,
+    /// See `records`.
+    pub push_records: u64,
     /// How often what is remembered of devices was written.
     pub device_notes: u64,
     /// What the operator was told.
     pub told: Vec<(Ticket, DevicesTold)>,
+    /// What the operator was told of notifications.
+    pub push_told: Vec<(Ticket, PushTold)>,
+    /// Notices that the push service has taken, with the core of each, in order.
+    pub notices: VecDeque<(CoreId, Box<push::Notice>)>,
+    /// The push service takes no more than so many.
+    pub notices_max: usize,
     /// Queries that found the store unreadable.
     pub failed_queries: u64,
     /// Bytes of the largest batch so far.
@@ -123,10 +133,14 @@ const SETTINGS: Settings = Settings {
     cache: CacheLimits::DEFAULT,
     presence: PresenceSettings::DEFAULT,
     moves_per_s: 1_000,
+    push: None,
 };
 
 /// When a commit into the database is waited for no longer.
 pub const SLOW_AFTER_MS: u64 = 1_000;
+
+/// How long a message of somebody who is connected waits to be acknowledged before they are notified.
+pub const PUSH_DELAY_MS: u64 = 5_000;
 
 /// Segments are sealed by the test.
 const SEAL_AFTER_MS: u64 = u64::MAX / 2;
@@ -174,6 +188,16 @@ impl World {
         Self::with(cores, 1, Settings { cache, ..SETTINGS })
     }
 
+    /// As `new`, with notifications: a push service that takes what it gets and says nothing of it before the test does.
+    ///
+    /// # Panics
+    /// `cores` is zero.
+    #[must_use]
+    pub fn notifying(cores: u16) -> Self {
+        let push = PushSettings { delay_ms: PUSH_DELAY_MS, providers: 0b110, server_key: Some([4; 65]) };
+        Self::with(cores, 1, Settings { push: Some(push), ..SETTINGS })
+    }
+
     /// As `new`, with other settings of presence.
     ///
     /// # Panics
@@ -210,7 +234,12 @@ impl World {
             audit_stalled: false,
             decided_count: 0,
             device_notes: 0,
+            records: 0,
+            push_records: 0,
             told: Vec::new(),
+            push_told: Vec::new(),
+            notices: VecDeque::new(),
+            notices_max: usize::MAX,
             failed_queries: 0,
             largest_batch: 0,
             presence_mails: 0,
@@ -309,6 +338,21 @@ impl World {
     pub fn ask_devices(&mut self, ticket: u64, user: u64, wish: DevicesWish) {
         let user = UserId(user);
         self.tell(self.home_of(user), CoreMessage::Devices(Ticket(ticket), user, wish));
+    }
+
+    /// The operator asks why a user was notified of a message, or was not; the answer comes into [`World::push_told`].
+    pub fn ask_why(&mut self, ticket: u64, user: u64, seq: u64) {
+        let user = UserId(user);
+        self.tell(self.home_of(user), CoreMessage::Why(Ticket(ticket), user, Seq(seq)));
+    }
+
+    /// The oldest notice that the push service has ends like this.
+    ///
+    /// # Panics
+    /// It has none.
+    pub fn end_notice(&mut self, outcome: push::Outcome) {
+        let (core, notice) = self.notices.pop_front().expect("the push service has a notice");
+        self.tell(core, CoreMessage::Notified(Box::new((*notice, outcome))));
     }
 
     /// The node is told to stop.
@@ -528,6 +572,7 @@ impl World {
         self.commits.clear();
         self.queries.clear();
         self.answers.clear();
+        self.notices.clear();
         self.by_conn.clear();
         self.clients.iter_mut().filter(|client| client.closed.is_none()).for_each(|client| client.closed = Some(None));
         for batch in self.batches.drain(..).filter(|batch| batch.is_synced) {

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use proto_spec::limits::{
     CLIENT_FRAME_BYTES_MAX, FETCHES_IN_FLIGHT_MAX, NAME_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX,
-    PRESENCE_USERS_MAX, SEND_WINDOW, TEXT_BYTES_MAX, TOKEN_BYTES_MAX, WATCHED_MAX,
+    PRESENCE_USERS_MAX, PUSH_ADDRESS_BYTES_MAX, SEND_WINDOW, TEXT_BYTES_MAX, TOKEN_BYTES_MAX, WATCHED_MAX,
 };
 use server::{config::Config, limits};
 use tests::{
@@ -113,6 +113,18 @@ fn the_table_of_limits_has_the_values_of_the_code() {
         ("devices of a user", grouped(limits::DEVICES_MAX as u64)),
         ("name of a device", format!("{} bytes", grouped(NAME_BYTES_MAX as u64))),
         ("lists, names and removals of devices", "count as fetches".to_owned()),
+        (
+            "subscriptions of a device",
+            format!("1, of {}; a change counts as a fetch", size(PUSH_ADDRESS_BYTES_MAX as u64)),
+        ),
+        (
+            "conversations of a user that are due for a notification",
+            format!("{}; more wait in the log", limits::DUES_MAX),
+        ),
+        (
+            "notices of a core that have not ended",
+            format!("{}; more stay due", grouped(limits::NOTICES_UNDER_WAY_MAX as u64)),
+        ),
         ("bytes ahead of the welcome", size(limits::EARLY_BYTES_MAX as u64)),
         ("length of a frame", size(CLIENT_FRAME_BYTES_MAX as u64)),
         (

@@ -86,6 +86,7 @@ impl World {
                 cache: CacheLimits::DEFAULT,
                 presence: PresenceSettings::DEFAULT,
                 moves_per_s: 1_000,
+                push: None,
             },
             data: Arc::new(DataDir::open(folder.path()).expect("a data folder")),
             journal: JournalConfig {

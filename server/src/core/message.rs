@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto_spec::{GroupId, TimestampMs, UserId};
+use proto_spec::{GroupId, Seq, TimestampMs, UserId};
 use storage::{
     Answer, BatchId, LaneId, StoreError,
     journal::{Salt, Sealed, SegmentNumber},
@@ -112,6 +112,10 @@ pub enum CoreMessage {
     Owners(Arc<Nodes>),
     /// The operator asks about a user's devices.
     Devices(Ticket, UserId, DevicesWish),
+    /// The operator asks why a user was notified of the message that stands there, or was not.
+    Why(Ticket, UserId, Seq),
+    /// From the push service: a notice of this core has ended.
+    Notified(Box<(push::Notice, push::Outcome)>),
 }
 
 impl CoreMessage {
@@ -142,7 +146,9 @@ impl CoreMessage {
             | Self::UnfinishedGroup(_)
             | Self::Revoked(..)
             | Self::Owners(_)
-            | Self::Devices(..) => false,
+            | Self::Devices(..)
+            | Self::Why(..)
+            | Self::Notified(_) => false,
         }
     }
 }

@@ -233,6 +233,11 @@ impl Core {
             }
             CoreMessage::Owners(nodes) => self.owners(now, nodes),
             CoreMessage::Devices(ticket, user, wish) => self.feed(now, Input::Devices { ticket, user, wish }),
+            CoreMessage::Why(ticket, user, seq) => self.feed(now, Input::Why { ticket, user, seq }),
+            CoreMessage::Notified(ended) => {
+                let (notice, outcome) = *ended;
+                self.feed(now, Input::Notified { notice: Box::new(notice), outcome });
+            }
             CoreMessage::Guest(guest) => self.guest(guest),
             message @ (CoreMessage::Batch { .. }
             | CoreMessage::Stored { .. }
@@ -346,6 +351,9 @@ impl Core {
         self.refreshes.extend(effects.refreshes.drain(..));
         for (ticket, told) in effects.told.drain(..) {
             self.order(Order::Tell(ticket, told));
+        }
+        for (ticket, told) in effects.push_told.drain(..) {
+            self.order(Order::TellPush(ticket, told));
         }
         for close in &effects.closes {
             self.note_close(now, close);

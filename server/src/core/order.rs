@@ -8,7 +8,7 @@ use super::{greetings::Guest, links::LinkId, origins::Origin};
 use crate::{
     operator::audit,
     shard::{
-        ConnId, DevicesTold, Ticket,
+        ConnId, DevicesTold, PushTold, Ticket,
         topology::{CoreId, NodeId},
     },
 };
@@ -70,6 +70,8 @@ pub enum Order {
     Lose(String),
     /// The answer to a question of the operator.
     Tell(Ticket, DevicesTold),
+    /// The answer to a question of the operator about notifications.
+    TellPush(Ticket, PushTold),
     /// For the audit log.
     Report(audit::Event),
 }

@@ -1,13 +1,16 @@
 //! Rim: who carries out what a core decides, and in which order that is done at the end of a turn. The server's rim is the reactor,
 //! with sockets and files; the simulator's keeps everything in memory and lets time pass; in the world of a test the test takes each step.
 
+use std::time::Duration;
+
+use push::{Notice, Outcome};
 use storage::{Batch, BatchId, LaneId, Query};
 
 use super::{Core, CoreMessage, Order, links::LinkId};
 use crate::{
     durability::{committer::Committer, lanes::Work},
-    limits::{PRESENCE_MAILS_MAX, PRESENCE_MAILS_NODES_MAX},
-    shard::{ConnId, Now, PresenceMail, QueryId, ReadState, topology::CoreId},
+    limits::{ASK_AGAIN_MS, PRESENCE_MAILS_MAX, PRESENCE_MAILS_NODES_MAX},
+    shard::{ConnId, Input, Now, PresenceMail, QueryId, ReadState, topology::CoreId},
 };
 
 /// What a core needs somebody to do. Each thing is begun at once, and what becomes of it is told the core in a later turn.
@@ -51,6 +54,14 @@ pub trait Rim {
     /// # Errors
     /// The mailbox is full: the message comes back, and is put again at the end of the next turn. Nothing overtakes it.
     fn post(&mut self, to: CoreId, message: CoreMessage) -> Result<(), CoreMessage>;
+
+    /// Hands a notice to the push service; answered with [`CoreMessage::Notified`].
+    ///
+    /// # Errors
+    /// The service takes no more now, or there is none: the notice comes back, and is offered again later.
+    fn notify(&mut self, notice: Box<Notice>) -> Result<(), Box<Notice>> {
+        Err(notice)
+    }
 
     /// Puts what is said about presence where a core finds it after all other mail, or drops it if so much waits there that it may not:
     /// says whether there was room. `waiting_max` is [`PRESENCE_MAILS_MAX`] or [`PRESENCE_MAILS_NODES_MAX`].
@@ -115,7 +126,12 @@ impl Core {
                 self.counters().presence_dropped.one();
             }
         }
+        let refused: Vec<_> = effects.notices.drain(..).filter_map(|notice| rim.notify(notice).err()).collect();
         effects.clear();
         self.effects = effects;
+        for notice in refused {
+            let outcome = Outcome::Later(Duration::from_millis(ASK_AGAIN_MS));
+            self.feed(now, Input::Notified { notice, outcome });
+        }
     }
 }

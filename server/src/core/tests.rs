@@ -174,6 +174,7 @@ impl World {
             cache: CacheLimits::OFF,
             presence: PresenceSettings::DEFAULT,
             moves_per_s: 1_000,
+            push: None,
         };
         let (counters, revocations) = (Arc::new(Counters::new(1)), Revocations::default());
         let capacity = Capacity::new(2_000, 1, 4_000).unwrap();

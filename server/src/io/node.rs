@@ -329,6 +329,7 @@ impl Node {
             credentials: RwLock::new(Arc::new(credentials)),
             audit: config.audit.clone(),
             inquiries: Inquiries::default(),
+            push_inquiries: Inquiries::default(),
             luggage: Mutex::default(),
             listeners,
             websocket_origins: config.websocket_origins.clone(),

@@ -13,7 +13,7 @@ use std::{
 
 use crossbeam::channel::{Sender, bounded};
 use parking_lot::{Mutex, RwLock};
-use proto_spec::{TimestampMs, UserId};
+use proto_spec::{Seq, TimestampMs, UserId};
 use tokio::sync::Notify;
 use tracing::error;
 
@@ -25,7 +25,7 @@ use crate::{
     files::{certificate::MeshTls, credentials::Credentials},
     host::clock::Clock,
     operator::{audit::Audit, survey::Survey},
-    shard::{DevicesTold, DevicesWish, Ticket, topology::CoreId},
+    shard::{DevicesTold, DevicesWish, PushTold, Ticket, topology::CoreId},
 };
 
 /// What all threads of a node share.
@@ -36,7 +36,9 @@ pub(super) struct Shared {
     pub(super) mailboxes: Arc<[Mailbox<CoreMessage>]>,
     pub(super) credentials: RwLock<Arc<Credentials>>,
     pub(super) audit: Audit,
-    pub(super) inquiries: Inquiries,
+    pub(super) inquiries: Inquiries<DevicesTold>,
+    /// About notifications.
+    pub(super) push_inquiries: Inquiries<PushTold>,
     /// The streams, other than plain ones, of connections that move to another core, by the core that they leave and its number of the move.
     pub(super) luggage: Mutex<HashMap<(CoreId, u32), Stream>>,
     /// One at least.
@@ -95,15 +97,32 @@ impl Shared {
 }
 
 /// What the operator has asked cores and waits for.
-#[derive(Debug, Default)]
-pub(super) struct Inquiries {
+#[derive(Debug)]
+pub(super) struct Inquiries<T> {
     last: AtomicU64,
-    open: Mutex<HashMap<Ticket, Sender<DevicesTold>>>,
+    open: Mutex<HashMap<Ticket, Sender<T>>>,
 }
 
-impl Inquiries {
+impl<T> Default for Inquiries<T> {
+    fn default() -> Self {
+        Self { last: AtomicU64::new(0), open: Mutex::default() }
+    }
+}
+
+impl<T> Inquiries<T> {
+    /// Asks, and waits for the answer, for `patience` at most.
+    fn ask(&self, ask: impl FnOnce(Ticket), patience: Duration) -> Option<T> {
+        let ticket = Ticket(self.last.fetch_add(1, Ordering::Relaxed));
+        let (waiting, answer) = bounded(1);
+        self.open.lock().insert(ticket, waiting);
+        ask(ticket);
+        let told = answer.recv_timeout(patience).ok();
+        self.open.lock().remove(&ticket);
+        told
+    }
+
     /// A core has answered; the operator may have given up.
-    pub(super) fn tell(&self, ticket: Ticket, told: DevicesTold) {
+    pub(super) fn tell(&self, ticket: Ticket, told: T) {
         if let Some(waiting) = self.open.lock().remove(&ticket) {
             // Whoever waits may go away at any time, and there is room for one answer.
             let _ = waiting.try_send(told);
@@ -176,15 +195,20 @@ impl Controls {
     /// Asks the user's core for devices, or to remove one; waits for the answer, for `patience` at most. None: there was none in time,
     /// and what was to be done may be done later.
     pub fn devices(&self, user: UserId, wish: DevicesWish, patience: Duration) -> Option<DevicesTold> {
-        let inquiries = &self.shared.inquiries;
-        let ticket = Ticket(inquiries.last.fetch_add(1, Ordering::Relaxed));
-        let (waiting, answer) = bounded(1);
-        inquiries.open.lock().insert(ticket, waiting);
+        let ask = |ticket| self.put(user, CoreMessage::Devices(ticket, user, wish));
+        self.shared.inquiries.ask(ask, patience)
+    }
+
+    /// Asks the user's core why they were or were not notified of the message that stands at `seq` of their log; waits for the answer, for
+    /// `patience` at most. None: there was none in time.
+    pub fn why(&self, user: UserId, seq: Seq, patience: Duration) -> Option<PushTold> {
+        self.shared.push_inquiries.ask(|ticket| self.put(user, CoreMessage::Why(ticket, user, seq)), patience)
+    }
+
+    /// Puts a message into the mailbox of a user's core, and waits for room there.
+    fn put(&self, user: UserId, message: CoreMessage) {
         let home = self.shared.common.topology.home_of(user);
-        self.shared.mailboxes[usize::from(home.0)].put_waiting(CoreMessage::Devices(ticket, user, wish));
-        let told = answer.recv_timeout(patience).ok();
-        inquiries.open.lock().remove(&ticket);
-        told
+        self.shared.mailboxes[usize::from(home.0)].put_waiting(message);
     }
 
     /// Makes a change of what is revoked. Who is connected with a token that is void now is told so by the next turn of the

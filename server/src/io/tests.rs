@@ -79,6 +79,7 @@ impl<S: Store> World<S> {
                 cache: CacheLimits::OFF,
                 presence: PresenceSettings::DEFAULT,
                 moves_per_s: 1_000,
+                push: None,
             },
             data: Arc::new(DataDir::open(dir.path()).expect("a data folder")),
             journal: JournalConfig {

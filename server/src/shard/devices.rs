@@ -59,6 +59,8 @@ pub(super) enum DevicesParked {
     List(ConnId, RequestId),
     /// The operator has removed one of this user's.
     Operator(Ticket, UserId),
+    /// A device asks how it is subscribed to notifications, or has changed that.
+    Subscription(ConnId, RequestId),
 }
 
 /// The day of a moment, as days since 1970.
@@ -257,7 +259,13 @@ impl Shard {
     }
 
     /// Whose devices a client asks for, unless it has to wait: then it is told so.
-    fn may_ask(&mut self, conn: ConnId, kind: ClientKind, request: RequestId, cx: &mut Turn<'_>) -> Option<UserId> {
+    pub(super) fn may_ask(
+        &mut self,
+        conn: ConnId,
+        kind: ClientKind,
+        request: RequestId,
+        cx: &mut Turn<'_>,
+    ) -> Option<UserId> {
         let user_id = self.sessions.get_mut(conn)?.user;
         let user = self.users.resident(user_id)?;
         if let Err(wait_ms) = self.settings.limits.fetches.take(&mut user.buckets.fetches, cx.now.monotonic_ms) {
@@ -270,7 +278,7 @@ impl Shard {
     }
 
     /// The same for a change of one of them.
-    fn may_change(
+    pub(super) fn may_change(
         &mut self,
         conn: ConnId,
         kind: ClientKind,
@@ -343,6 +351,7 @@ impl Shard {
         self.write_notes(user_id, cx);
         self.park_entry(at, user_id, seq, None);
         self.lanes[at].park(Parked::Devices(DevicesParked::Removed(user_id, device_id)));
+        self.subscriptions_changed(user_id, cx);
         self.mark_dirty(user_id, cx.now.monotonic_ms);
     }
 
@@ -372,13 +381,17 @@ impl Shard {
 
     /// Answers with the list, as soon as all that it says is durable.
     fn list_once_durable(&mut self, user_id: UserId, conn: ConnId, request: RequestId, cx: &mut Turn<'_>) {
+        self.answer_once_unchanged(user_id, DevicesParked::List(conn, request), cx);
+    }
+
+    /// Answers as soon as all that is known of the user is durable.
+    pub(super) fn answer_once_unchanged(&mut self, user_id: UserId, answer: DevicesParked, cx: &mut Turn<'_>) {
         let at = self.lane_of(user_id);
         let Some(user) = self.users.resident(user_id) else { return };
-        let list = DevicesParked::List(conn, request);
         if self.lanes[at].is_released(user.changed_in) {
-            self.devices_released(list, cx);
+            self.devices_released(answer, cx);
         } else {
-            self.lanes[at].park_behind(user.changed_in, Parked::Devices(list));
+            self.lanes[at].park_behind(user.changed_in, Parked::Devices(answer));
         }
     }
 
@@ -392,6 +405,7 @@ impl Shard {
                 let devices = user.device_infos();
                 self.send(conn, &ServerFrame::Devices { request, devices }, cx);
             }
+            DevicesParked::Subscription(conn, request) => self.tell_subscription(conn, request, cx),
             DevicesParked::Operator(ticket, user) => {
                 let devices = self.users.resident(user).map(|user| user.device_infos());
                 cx.effects.told.push((ticket, Ok(devices.unwrap_or_default())));
@@ -417,7 +431,7 @@ impl Shard {
             DevicesParked::Removed(user, device) => {
                 self.users.resident(user)?.devices.iter().find(|of| of.id == device)?.session
             }
-            DevicesParked::List(conn, _) => Some(conn),
+            DevicesParked::List(conn, _) | DevicesParked::Subscription(conn, _) => Some(conn),
             DevicesParked::Operator(ticket, _) => {
                 cx.effects.told.push((ticket, Err(ErrorCode::StorageFailed)));
                 None

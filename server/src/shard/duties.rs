@@ -115,6 +115,7 @@ impl Shard {
         self.write_last_seen(user_id, cx);
         self.forward_from_log(user_id, cx);
         self.report_received(user_id, cx);
+        self.flush_dues(user_id, cx);
         let Some(user) = self.users.resident(user_id) else { return };
         if self.homes.cluster.is_some() {
             self.elsewhere.looked_at(user_id, user.outgoing.is_open() || user.reports.is_open());

@@ -9,6 +9,7 @@ use super::{
     groups::GroupMail,
     input::{ConnId, DevicesTold, Envelope, QueryId, Ticket},
     presence::{PresenceMail, Version},
+    push::PushTold,
 };
 use crate::{
     limits::OUTPUT_TURN_BYTES_MAX,
@@ -89,6 +90,10 @@ pub struct Effects {
     pub closes: Vec<Close>,
     /// Answers for the operator.
     pub told: Vec<(Ticket, DevicesTold)>,
+    /// Answers for the operator about notifications.
+    pub push_told: Vec<(Ticket, PushTold)>,
+    /// Notices for the push service. Each is answered by one [`Input::Notified`](super::Input::Notified).
+    pub notices: Vec<Box<push::Notice>>,
     /// What is to stand in the directory of users.
     pub directory: Vec<(UserId, Registration)>,
     /// What other cores are told of presence, of this node and of others. May be lost, and waits for nothing.
@@ -141,6 +146,8 @@ impl Effects {
         self.reads.clear();
         self.closes.clear();
         self.told.clear();
+        self.push_told.clear();
+        self.notices.clear();
         self.directory.clear();
         self.presence.clear();
     }

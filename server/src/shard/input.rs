@@ -433,6 +433,22 @@ pub enum Input<'a> {
         /// What is wanted.
         wish: DevicesWish,
     },
+    /// A notice of this shard has ended. Each is answered once.
+    Notified {
+        /// The notice.
+        notice: Box<push::Notice>,
+        /// How.
+        outcome: push::Outcome,
+    },
+    /// The operator asks why a user whose home is here was or was not notified. Each ticket is answered once.
+    Why {
+        /// The question.
+        ticket: Ticket,
+        /// Who.
+        user: UserId,
+        /// Of what: where the message stands in the user's log.
+        seq: Seq,
+    },
     /// Another shard, or this one, says something about a user whose home is here.
     Envelope(Envelope),
     /// Another core says something about a group.

@@ -2,7 +2,7 @@
 //!
 //! Who is in memory and who waits is kept in `residents`, whose duties a restart left open in `left_over`.
 
-use proto_spec::{ClientKind, ConversationId, ErrorCode, RequestId, UserId};
+use proto_spec::{ClientKind, ConversationId, ErrorCode, RequestId, TimestampMs, UserId};
 use storage::{ConversationSnapshot, Query, UserSnapshot};
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     input::{Connected, DevicesWish, Envelope, Ticket},
     marks::Mark,
     presence::ShownTo,
+    push::Asked,
     question::Question,
     reports::Report,
     residents::Waits,
@@ -24,6 +25,7 @@ pub(super) enum UserWaiting {
     Connect(Connected),
     Envelope(Envelope),
     Operator(Ticket, DevicesWish),
+    Why(Asked),
     /// Nothing but the user's own duties, left over from before a restart.
     Duties,
 }
@@ -32,7 +34,7 @@ impl Waits for UserWaiting {
     fn bytes(&self) -> usize {
         match self {
             Self::Envelope(envelope) => envelope.bytes(),
-            Self::Connect(_) | Self::Operator(..) | Self::Duties => 0,
+            Self::Connect(_) | Self::Operator(..) | Self::Why(_) | Self::Duties => 0,
         }
     }
 }
@@ -44,13 +46,16 @@ pub(super) enum ConversationWaiting {
     Fetch(ConnId, RequestId, Fetch),
     Mark((ConnId, RequestId), Mark),
     Report(UserId, Report),
+    /// Something that is due.
+    Notify,
+    Why(Asked, TimestampMs),
 }
 
 impl Waits for ConversationWaiting {
     fn bytes(&self) -> usize {
         match self {
             Self::Envelope(envelope) => envelope.bytes(),
-            Self::Fetch(..) | Self::Mark(..) | Self::Report(..) => 0,
+            Self::Fetch(..) | Self::Mark(..) | Self::Report(..) | Self::Notify | Self::Why(..) => 0,
         }
     }
 }
@@ -107,6 +112,7 @@ impl Shard {
             match waiting {
                 UserWaiting::Connect(connected) => self.start(connected, cx),
                 UserWaiting::Envelope(envelope) => self.envelope(envelope, cx),
+                UserWaiting::Why(asked) => self.why(user_id, asked, cx),
                 UserWaiting::Operator(ticket, wish) => self.operator_asks(ticket, user_id, wish, cx),
                 UserWaiting::Duties => self.left_over.loaded(),
             }
@@ -124,6 +130,9 @@ impl Shard {
                     self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, detail, cx);
                 }
                 UserWaiting::Envelope(envelope) => self.put_off(&envelope, cx),
+                UserWaiting::Why(Asked { ticket, .. }) => {
+                    cx.effects.push_told.push((ticket, Err(ErrorCode::StorageFailed)));
+                }
                 UserWaiting::Operator(ticket, _) => cx.effects.told.push((ticket, Err(ErrorCode::StorageFailed))),
                 UserWaiting::Duties => self.left_over.unreadable(user, cx.now.monotonic_ms),
             }
@@ -153,6 +162,17 @@ impl Shard {
                 ConversationWaiting::Fetch(conn, request, fetch) => self.fetch_page(conn, request, fetch, cx),
                 ConversationWaiting::Mark(by, mark) => self.mark_loaded(by, conversation, mark, cx),
                 ConversationWaiting::Report(author, report) => self.post_report(user, author, report, cx),
+                // It is of a person: nobody is notified of a group.
+                ConversationWaiting::Notify => {
+                    if let ConversationId::Person(peer) = conversation {
+                        self.decide(user, peer, cx);
+                    }
+                }
+                ConversationWaiting::Why(asked, at) => {
+                    if let ConversationId::Person(peer) = conversation {
+                        self.why_told(user, (peer, at), asked, cx);
+                    }
+                }
             }
         }
         if let Some(known) = self.conversations.resident((user, conversation)) {
@@ -171,6 +191,14 @@ impl Shard {
                 }
                 ConversationWaiting::Report(author, Report { received_as, .. }) => {
                     self.receipt_put_off(user, author, received_as, cx);
+                }
+                ConversationWaiting::Notify => {
+                    if let ConversationId::Person(peer) = conversation {
+                        self.notify_unreadable(user, peer, cx);
+                    }
+                }
+                ConversationWaiting::Why(Asked { ticket, .. }, _) => {
+                    cx.effects.push_told.push((ticket, Err(ErrorCode::StorageFailed)));
                 }
                 ConversationWaiting::Mark(by, mark) => {
                     self.mark_failed(by, mark.kind(), ErrorCode::StorageFailed, RETRY_STORAGE_MS, cx);

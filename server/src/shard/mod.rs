@@ -35,6 +35,7 @@ mod opened;
 mod outbox;
 mod outgoing;
 pub mod presence;
+mod push;
 mod question;
 mod rates;
 mod refresh;
@@ -72,6 +73,7 @@ pub use input::{
 };
 pub use opened::KeptOfUser;
 pub use presence::{PresenceMail, PresenceSettings};
+pub use push::{PushDecision, PushSettings, PushTold, PushVerdict, PushWhy};
 pub use rates::Limits;
 pub use shedding::{Class, Load, Reason, Shed};
 
@@ -94,6 +96,7 @@ use ledger::{Ledger, OnceStored, Parked};
 use left_over::LeftOver;
 use looking::Looking;
 use presence::Sights;
+use push::Notifying;
 use question::Questions;
 use rates::Spent;
 use repeated::Asked;
@@ -135,6 +138,8 @@ pub struct Settings {
     pub presence: PresenceSettings,
     /// Clients a second that are told to go to the next owner of a slot.
     pub moves_per_s: u32,
+    /// Who is notified, and when; none: nobody.
+    pub push: Option<PushSettings>,
 }
 
 /// What a shard has done since it was made, and what it holds now.
@@ -222,6 +227,28 @@ pub struct ShardCounters {
     pub presence_people: u64,
     /// Devices that watch somebody now.
     pub presence_watches: u64,
+    /// Conversations of which notices were offered, one for each subscribed device.
+    pub push_offered: u64,
+    /// Notices that a provider took.
+    pub push_delivered: u64,
+    /// Notices that ended, and with them their subscription: the provider does not know the device any more.
+    pub push_gone: u64,
+    /// Notices that were refused for good.
+    pub push_refused: u64,
+    /// Notices whose time ended before a provider took them.
+    pub push_expired: u64,
+    /// Notices whose place a newer one took before a provider had them.
+    pub push_superseded: u64,
+    /// Notices that the service had no room for, and that were offered again.
+    pub push_put_off: u64,
+    /// Conversations that were taken off screens.
+    pub push_cleared: u64,
+    /// Conversations that were due and were not told: acknowledged, read or muted by then.
+    pub push_void: u64,
+    /// Notices whose outcome is awaited now.
+    pub push_under_way: u64,
+    /// Users who have something due and wait for their time or for room now.
+    pub push_waiting: u64,
     /// Bytes of batches on their way to the disk now.
     pub unreleased_bytes: u64,
     /// Bytes that wait for clients to read them, or for the rest of what they say, now.
@@ -261,6 +288,7 @@ pub struct Shard {
     looking: Looking,
     elsewhere: Elsewhere,
     sights: Sights,
+    notifying: Notifying,
     /// Connections whose user may be this node's soon, and until when they wait for that.
     strays: Vec<(u64, Connected)>,
     /// Of each slot whose term is being read, who has connected since that began.
@@ -334,6 +362,7 @@ impl Shard {
             left_over: LeftOver::default(),
             looking: Looking::default(),
             elsewhere: Elsewhere::default(),
+            notifying: Notifying::default(),
             strays: Vec::new(),
             terms: BTreeMap::new(),
             local: VecDeque::new(),
@@ -368,6 +397,11 @@ impl Shard {
             Input::Refreshed { conn, grant } => self.refreshed(conn, grant, cx),
             Input::RefreshRefused { conn, code, detail } => self.refresh_refused(conn, code, detail, cx),
             Input::Revoked { user, device, issued_up_to } => self.revoke(user, device, issued_up_to, cx),
+            Input::Why { ticket, user, .. } if self.homes.elsewhere(user).is_some() => {
+                cx.effects.push_told.push((ticket, Err(ErrorCode::Elsewhere)));
+            }
+            Input::Why { ticket, user, seq } => self.why(user, push::Asked { ticket, seq }, cx),
+            Input::Notified { notice, outcome } => self.notified(&notice, &outcome, cx),
             Input::Devices { ticket, user, .. } if self.homes.elsewhere(user).is_some() => {
                 cx.effects.told.push((ticket, Err(ErrorCode::Elsewhere)));
             }
@@ -407,6 +441,7 @@ impl Shard {
                 self.spent.sweep(now.monotonic_ms);
                 self.tick_presence(cx);
                 self.tick_groups(cx);
+                self.tick_push(cx);
                 self.settle_strays(cx);
             }
             Input::Link { node, serial, is_up } => self.link(node, serial, is_up, cx),
@@ -480,6 +515,8 @@ impl Shard {
             presence_people: self.sights.people() as u64,
             presence_watches: self.sights.watches() as u64,
             presence_merged: self.sights.merged(),
+            push_under_way: self.notifying.under_way() as u64,
+            push_waiting: self.notifying.waiting() as u64,
             unreleased_bytes: self.unreleased_bytes() as u64,
             held_bytes: self.held_bytes() as u64,
             ..self.counters

@@ -130,9 +130,13 @@ impl Shard {
         for superseded in user.rewrites.released(seq) {
             user.tail.supersede(superseded);
         }
+        let has_dues = user.dues.is_some();
         if user.kept.is_some() {
             self.cache.feed(user_id, user, &mut self.conversations);
             self.make_room();
+        }
+        if has_dues {
+            self.due_released(user_id, seq, cx);
         }
     }
 

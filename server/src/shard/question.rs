@@ -16,6 +16,7 @@ use super::{
     input::{Connected, QueryId},
     marks::Unread,
     presence::{Blocks, Reading},
+    push,
     repeated::Asked,
 };
 use crate::{cluster::map::Slot, limits::READ_TRIES_MAX};
@@ -67,6 +68,10 @@ pub(super) enum Question {
     Presence(Box<Reading>),
     /// To ask other nodes who is there.
     Blocks(Box<Blocks>),
+    /// To notify of what waits in the log, up to `last`.
+    Dues { user: UserId, last: Seq },
+    /// To tell the operator why somebody was notified.
+    Why { user: UserId, asked: push::Asked },
     /// To report received messages up to `last` to their senders.
     Receipts { user: UserId, last: Seq },
 }
@@ -79,6 +84,7 @@ impl Question {
             | Self::Unread { .. }
             | Self::Change { .. }
             | Self::Delete { .. }
+            | Self::Dues { .. }
             | Self::Arrival { .. } => true,
             // Pages and inboxes are begun anew as a whole; the others take the log as it was.
             Self::User(_)
@@ -98,6 +104,7 @@ impl Question {
             | Self::GroupPage { .. }
             | Self::Placed { .. }
             | Self::Forward { .. }
+            | Self::Why { .. }
             | Self::Receipts { .. } => false,
         }
     }
@@ -320,6 +327,11 @@ impl Shard {
                 self.placed_read((user, group, origin), outcome, entries(answer), cx);
             }
             Question::Forward { user, last } => self.forwards_read(user, last, entries(answer), cx),
+            Question::Dues { user, last } => self.dues_read(user, last, entries(answer), cx),
+            Question::Why { user, asked } => {
+                let read = entries(answer).map(|read| read.entries.into_iter().next());
+                self.why_read(user, asked, read, cx);
+            }
             Question::Receipts { user, last } => self.receipts_read(user, last, entries(answer), cx),
         }
     }

@@ -290,6 +290,7 @@ impl Shard {
         };
         self.counters.entries += 1;
         self.park_entry(at, to, seq, Some(answer(false)));
+        self.has_come(to, seq, cx);
         self.heard_of(to, from, was_known, cx);
     }
 

@@ -11,7 +11,7 @@ use proto_spec::{
 
 use super::{
     Admission, Close, ConnId, Connected, Shard, Turn,
-    capabilities::capabilities,
+    capabilities::{capabilities, takes},
     feed::Feed,
     groups::GroupWish,
     ledger::{Ledger, Parked},
@@ -162,7 +162,7 @@ impl Shard {
             idle_timeout_ms: self.settings.idle_timeout_ms,
             committed,
             epoch: user.epochs.at(cursor),
-            capabilities: capabilities(&self.settings.limits),
+            capabilities: capabilities(&self.settings),
             skipped,
             visibility: user.visibility.visibility,
             ping_after_ms: self.settings.ping_after_ms,
@@ -245,6 +245,14 @@ impl Shard {
                 self.send_error(conn, code, kind, RequestId(0), 0, &detail, cx);
                 self.go_on(conn, cx)
             }
+            // What is not taken is not looked into.
+            Err(FrameError::Body { kind, .. })
+                if ClientKind::from_byte(kind).is_some_and(|kind| !takes(&self.settings, kind)) =>
+            {
+                let error = FrameError::UnknownKind(kind);
+                self.send_error(conn, error.code(), kind, RequestId(0), 0, &error.to_string(), cx);
+                self.go_on(conn, cx)
+            }
             Err(error @ FrameError::Body { .. }) => {
                 self.close(conn, ErrorCode::Malformed, 0, &error.to_string(), cx);
                 ControlFlow::Break(())
@@ -325,11 +333,13 @@ impl Shard {
                 let wish = GroupWish::Digests { first, last, width };
                 self.fetch_of_group((conn, request), ClientKind::FetchDigest, group, wish, cx);
             }
-            // It notifies nobody.
-            ClientFrame::Subscribe { .. } | ClientFrame::Unsubscribe { .. } | ClientFrame::FetchSubscription { .. } => {
-                let (code, kind) = (ErrorCode::UnknownKind, frame.kind().byte());
-                self.send_error(conn, code, kind, RequestId(0), 0, "this server sends no notifications", cx);
+            ClientFrame::Subscribe { request, subscription } => {
+                self.subscribe((conn, request), ClientKind::Subscribe, Some(subscription), cx);
             }
+            ClientFrame::Unsubscribe { request } => {
+                self.subscribe((conn, request), ClientKind::Unsubscribe, None, cx);
+            }
+            ClientFrame::FetchSubscription { request } => self.fetch_subscription(conn, request, cx),
             ClientFrame::FetchPresence { request, users } => self.fetch_presence((conn, request), users, cx),
             ClientFrame::Watch { request, users } => self.watch((conn, request), users, cx),
             ClientFrame::Typing { conversation } => self.typing(conn, conversation, cx),
@@ -389,6 +399,7 @@ impl Shard {
             }
             if self.users.resident(session.user).is_some_and(|user| !user.is_connected()) {
                 self.unfollow_groups(session.user, cx);
+                self.gone_away(session.user, cx);
             }
             self.forget_if_unused(session.user);
         }

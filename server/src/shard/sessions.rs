@@ -364,6 +364,7 @@ mod tests {
         cache: CacheLimits::OFF,
         presence: PresenceSettings::DEFAULT,
         moves_per_s: 1_000,
+        push: None,
     };
 
     fn session(slot: u32) -> Session {

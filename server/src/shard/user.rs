@@ -9,8 +9,8 @@ use std::{
 };
 
 use proto_spec::{
-    Content, ConversationId, DeviceId, Direction, Entry, Event, GroupId, SendNumber, Seq, Settings, TimestampMs,
-    UserId,
+    Content, ConversationId, DeviceId, Direction, Entry, Event, GroupId, SendNumber, Seq, Settings, Subscription,
+    TimestampMs, UserId,
     limits::{CONTENT_BYTES_MAX, EDIT_HEADER_BYTES_MAX, PAGE_BYTES_MAX, REACTION_BYTES_MAX, REACTIONS_MAX},
 };
 use storage::{BatchId, ConversationSnapshot, DeviceNote, Marks, StandingRow, UserSnapshot, VisibilityRow};
@@ -22,6 +22,7 @@ use super::{
     input::ConnId,
     levels::Levels,
     outgoing::Outgoing,
+    push::Dues,
     rates::UserBuckets,
     reports::Reports,
     rewrites::Rewrites,
@@ -55,6 +56,8 @@ pub(super) struct Device {
     pub(super) name: Box<str>,
     /// It has been removed, and goes when that is durable.
     pub(super) is_leaving: bool,
+    /// Where its notifications go; none: nowhere.
+    pub(super) subscription: Option<Box<Subscription>>,
 }
 
 /// What a number stands for that the store may not know.
@@ -81,6 +84,7 @@ impl Device {
             seen_day: 0,
             name: Box::default(),
             is_leaving: false,
+            subscription: None,
         }
     }
 
@@ -141,6 +145,8 @@ pub(super) struct User {
     pub(super) recent_peers: VecDeque<ConversationId>,
     /// What an app shows when it opens, if that is kept. See [`Cache`](super::cache::Cache).
     pub(super) kept: Option<Box<Kept>>,
+    /// What the user is to be notified of, if a device is subscribed.
+    pub(super) dues: Option<Box<Dues>>,
     /// Is in the shard's list of users to flush.
     pub(super) dirty: bool,
     /// The last batch with a record of this user.
@@ -155,7 +161,8 @@ impl User {
             let DeviceNote { seen_day, name, .. } = note(device.device);
             // A row that says more than the log has must not make the device skip what comes.
             let cursor = device.cursor.min(snapshot.head);
-            Device { cursor, last_number: device.last_number, seen_day, name, ..Device::new(device.device) }
+            let (last_number, subscription) = (device.last_number, device.subscription.clone());
+            Device { cursor, last_number, seen_day, name, subscription, ..Device::new(device.device) }
         });
         let mut user = Self {
             head: snapshot.head,
@@ -185,6 +192,7 @@ impl User {
             buckets: UserBuckets::default(),
             recent_peers: VecDeque::new(),
             kept: None,
+            dues: None,
             dirty: false,
             changed_in: BatchId(0),
         };
@@ -193,6 +201,9 @@ impl User {
         } else {
             // Idle when last seen: everything since was received, not sent, and nothing of it acknowledged.
             user.marks.forwarded = user.head;
+        }
+        if user.is_subscribed() {
+            user.dues = Some(Box::new(Dues::load(snapshot, user.delivered())));
         }
         user
     }
@@ -229,7 +240,8 @@ impl User {
 
     /// Every duty is fulfilled: a restart need not look at this user.
     pub(super) fn is_idle(&self) -> bool {
-        !self.outgoing.is_open() && !self.reports.is_open() && self.marks.receipted >= self.delivered()
+        let is_due = self.dues.as_ref().is_some_and(|dues| dues.is_open());
+        !self.outgoing.is_open() && !self.reports.is_open() && self.marks.receipted >= self.delivered() && !is_due
     }
 
     /// Whether it may be forgotten: the store has everything, no connection uses it, nothing is kept for one, and no duty is open.
@@ -243,6 +255,7 @@ impl User {
             && !self.notes_dirty
             && !self.seen_dirty
             && self.loading == 0
+            && self.dues.as_ref().is_none_or(|dues| dues.is_unused())
             && self.is_idle()
     }
 

@@ -58,6 +58,7 @@ const SETTINGS: Settings = Settings {
     cache: CacheLimits::OFF,
     presence: PresenceSettings::DEFAULT,
     moves_per_s: 200,
+    push: None,
 };
 
 /// See the head of this file.

@@ -98,7 +98,7 @@ impl Rim for TurnRim<'_> {
                 self.fleet.oracle.fail(|| format!("{pid:?} gives up the database of its cluster: {why}"))
             }
             // Nobody asks, and in a cluster there is no fence but terms.
-            Order::Report(_) | Order::Locate(..) | Order::Tell(..) | Order::CheckFence => {}
+            Order::Report(_) | Order::Locate(..) | Order::Tell(..) | Order::TellPush(..) | Order::CheckFence => {}
         }
     }
 

@@ -42,6 +42,7 @@ impl Rim for TurnRim<'_> {
                 unreachable!("a node that is alone has no links")
             }
             Order::Tell(ticket, told) => self.world.told.push((ticket, told)),
+            Order::TellPush(ticket, told) => self.world.push_told.push((ticket, told)),
             Order::Locate(..) | Order::Serve(..) | Order::Report(_) | Order::CheckFence => {}
             Order::Dismiss(conn, bytes) => {
                 self.send(conn, &bytes);
@@ -66,6 +67,9 @@ impl Rim for TurnRim<'_> {
         let records = records.expect("a shard's own batch can be read");
         let notes = records.iter().filter(|record| matches!(record, Record::Devices { .. }));
         self.world.device_notes += notes.count() as u64;
+        self.world.records += records.len() as u64;
+        let of_push = records.iter().filter(|record| matches!(record, Record::Due { .. } | Record::Notified { .. }));
+        self.world.push_records += of_push.count() as u64;
         self.world.decided_count += 1;
         self.world.batches.push_back(Decided { lane, id, records, is_synced: false });
     }
@@ -111,6 +115,14 @@ impl Rim for TurnRim<'_> {
     fn post(&mut self, to: CoreId, message: CoreMessage) -> Result<(), CoreMessage> {
         assert_ne!(to, self.core, "a core keeps its own mail");
         self.world.cores.post(to, message)
+    }
+
+    fn notify(&mut self, notice: Box<push::Notice>) -> Result<(), Box<push::Notice>> {
+        if self.world.notices.len() >= self.world.notices_max {
+            return Err(notice);
+        }
+        self.world.notices.push_back((self.core, notice));
+        Ok(())
     }
 
     fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>, waiting_max: usize) -> bool {

@@ -78,6 +78,7 @@ pub(crate) fn start_node(
             presence: config.presence.of_shards(),
             // Each core paces what it sends away itself.
             moves_per_s: (config.cluster.moves_per_s / u32::from(config.cores())).max(1),
+            push: None,
         },
         data: Arc::clone(data),
         journal,

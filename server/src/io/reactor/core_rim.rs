@@ -57,6 +57,7 @@ impl Rim for CoreRim {
         match order {
             Order::Report(event) => self.reporter.report(event),
             Order::Tell(ticket, told) => self.shared.inquiries.tell(ticket, told),
+            Order::TellPush(ticket, told) => self.shared.push_inquiries.tell(ticket, told),
             Order::Greet(conn) => self.connections.greet(conn, &mut self.ring),
             Order::Locate(conn, origin) => self.connections.locate(conn, origin),
             Order::Serve(conn, user) => self.connections.serve(conn, user, &mut self.ring),

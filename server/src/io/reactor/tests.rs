@@ -108,6 +108,7 @@ impl World {
             cache: CacheLimits::OFF,
             presence: PresenceSettings::DEFAULT,
             moves_per_s: 1_000,
+            push: None,
         };
         let clock = shared.clock.clone();
         // Nothing is written in these tests.

@@ -1,0 +1,127 @@
+use super::*;
+
+const DELAY_MS: u64 = 5_000;
+const ANN: UserId = UserId(7);
+
+fn add(dues: &mut Dues, peer: UserId, seq: u64, text: &str, due_ms: u64) {
+    dues.add(peer, (Seq(seq), TimestampMs(seq)), Some(text.into()), (due_ms, DELAY_MS));
+}
+
+/// A provider takes the notice of a conversation, all of it that is known now.
+fn tell(dues: &mut Dues, peer: UserId, now_ms: u64) {
+    let due = dues.get(peer).unwrap();
+    (due.offered, due.is_told) = (due.last, true);
+    dues.ended(peer, (now_ms, DELAY_MS));
+}
+
+fn text(dues: &mut Dues, peer: UserId) -> Option<String> {
+    dues.get(peer).unwrap().text.as_deref().map(str::to_owned)
+}
+
+fn message(seq: u64, from: u64) -> Entry {
+    let event = Event::Received { from: UserId(from), origin: Seq(seq), content: Content::text("x") };
+    Entry { seq: Seq(seq), time: TimestampMs(seq), event }
+}
+
+#[test]
+fn what_follows_goes_with_the_first_and_what_is_released_alone_is_ready() {
+    let mut dues = Dues::default();
+    add(&mut dues, ANN, 1, "one", 5_000);
+    add(&mut dues, ANN, 3, "three", 6_000);
+    assert_eq!((dues.ready(4_999, Seq(9)), dues.next_ms(4_999)), (vec![], Some(5_000)));
+    assert_eq!(dues.ready(5_000, Seq(2)), []);
+    assert_eq!((dues.ready(5_000, Seq(3)), dues.next_ms(5_000)), (vec![ANN], None));
+    assert_eq!(text(&mut dues, ANN), Some("three".to_owned()));
+    dues.change(ANN, Seq(1), Seq(4), Some("won".into()));
+    assert_eq!(text(&mut dues, ANN), Some("three".to_owned()));
+    dues.change(ANN, Seq(3), Seq(5), Some("3".into()));
+    assert_eq!((dues.ready(5_000, Seq(4)), dues.ready(5_000, Seq(5))), (vec![], vec![ANN]));
+    assert_eq!(text(&mut dues, ANN), Some("3".to_owned()));
+}
+
+#[test]
+fn a_conversation_is_told_once_in_the_delay_even_when_nobody_is_connected_any_more() {
+    let mut dues = Dues::default();
+    add(&mut dues, ANN, 1, "one", 100);
+    tell(&mut dues, ANN, 200);
+    assert!(!dues.is_open());
+    add(&mut dues, ANN, 2, "two", 300);
+    add(&mut dues, UserId(8), 3, "new", 9_000);
+    dues.all_now(400);
+    assert_eq!(dues.ready(400, Seq(9)), [UserId(8)]);
+    assert_eq!(dues.ready(200 + DELAY_MS, Seq(9)), [ANN, UserId(8)]);
+    // What comes while a notice is under way waits as long.
+    dues.get(ANN).unwrap().offered = Seq(2);
+    add(&mut dues, ANN, 4, "four", 5_300);
+    dues.ended(ANN, (5_400, DELAY_MS));
+    assert_eq!(dues.get(ANN).unwrap().due_ms, 5_400 + DELAY_MS);
+}
+
+#[test]
+fn more_than_there_is_room_for_waits_in_the_log_and_the_row_is_written_when_all_is_told() {
+    let mut dues = Dues::default();
+    let peers = DUES_MAX as u64;
+    (1..=peers).for_each(|at| add(&mut dues, UserId(at), at, "x", 0));
+    let head = Seq(peers + 2);
+    add(&mut dues, UserId(1_001), peers + 1, "x", 0);
+    add(&mut dues, UserId(1_002), peers + 2, "x", 0);
+    assert_eq!(dues.next_look(head), None);
+    tell(&mut dues, UserId(1), 10);
+    let first = dues.next_look(head).unwrap();
+    assert_eq!(first, Seq(peers + 1));
+    let log = [message(peers + 1, 1_001), message(peers + 2, 1_002)];
+    dues.look(log.iter(), head, false, 20);
+    assert!(dues.get(UserId(1_001)).is_some() && dues.get(UserId(1_002)).is_none());
+    assert_eq!(dues.take_row(head), None);
+    tell(&mut dues, UserId(2), 30);
+    assert_eq!(dues.next_look(head), Some(Seq(peers + 2)));
+    dues.look(log[1..].iter(), head, false, 40);
+    (3..=peers).chain([1_001, 1_002]).for_each(|at| tell(&mut dues, UserId(at), 50));
+    assert_eq!(dues.next_look(head), None);
+    let row = dues.take_row(head).unwrap();
+    assert_eq!((row.up_to, row.told.len(), row.told[TOLD_MAX - 1].0), (head, TOLD_MAX, UserId(1_002)));
+    assert!(dues.is_unused());
+}
+
+#[test]
+fn what_is_acknowledged_is_not_due_and_costs_no_row() {
+    let mut dues = Dues::default();
+    add(&mut dues, ANN, 1, "one", 0);
+    dues.acknowledged(Seq(1));
+    assert!(!dues.is_open() && dues.take_row(Seq(1)).is_none() && dues.take_clears().is_empty());
+    // Of what is under way nobody knows whether it is shown.
+    add(&mut dues, ANN, 2, "two", 0);
+    dues.get(ANN).unwrap().tickets = vec![1];
+    dues.acknowledged(Seq(2));
+    assert_eq!(dues.take_clears(), [ANN]);
+}
+
+#[test]
+fn what_is_read_goes_from_screens_that_may_show_it_once() {
+    let mut dues = Dues::default();
+    add(&mut dues, ANN, 1, "one", 0);
+    dues.read(ANN, Seq(1));
+    assert!(dues.take_clears().is_empty());
+    add(&mut dues, ANN, 2, "two", 0);
+    tell(&mut dues, ANN, 10);
+    dues.read(ANN, Seq(1));
+    assert!(dues.take_clears().is_empty());
+    dues.read(ANN, Seq(2));
+    assert_eq!(dues.take_clears(), [ANN]);
+    dues.read(ANN, Seq(2));
+    assert!(dues.take_clears().is_empty());
+    // Unless something new is to be shown there, it is tried again.
+    dues.put_back_clear(ANN);
+    assert_eq!(dues.take_clears(), [ANN]);
+    add(&mut dues, ANN, 3, "three", 0);
+    dues.put_back_clear(ANN);
+    assert!(dues.take_clears().is_empty());
+}
+
+#[test]
+fn words_are_cut_between_characters() {
+    let long = "a".to_owned() + &"é".repeat(NOTICE_TEXT_BYTES_MAX);
+    let cut = words(&Content::text(&long)).unwrap();
+    assert_eq!((cut.len(), cut.chars().count()), (NOTICE_TEXT_BYTES_MAX - 1, NOTICE_TEXT_BYTES_MAX / 2));
+    assert_eq!(words(&Content::text("")), None);
+}

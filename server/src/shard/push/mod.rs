@@ -1,0 +1,122 @@
+//! Notifications: which messages a user is to be notified of, when, and by which of their devices' subscriptions (SPEC 8.13; the reasons
+//! in `docs/PUSH.md`). Decided at the user's home; the service of the crate `push` hands a [`Notice`] to its provider.
+//!
+//! In the order of a message's journey: it comes and is due (`announcing`), which is remembered for each conversation (`dues`); its time
+//! comes, a notice is offered, and the service says how that ended (`notices`). Devices subscribe in `subscribing`; `why` answers the
+//! operator.
+//!
+//! Invariants: a user with something due is unfinished, in the store too; no notice shows what is not released, nor more than its device
+//! allows; of a notice that was offered exactly one outcome is told.
+
+mod announcing;
+mod dues;
+mod notices;
+mod subscribing;
+mod why;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use proto_spec::{Provider, Subscription, UserId, limits::PUSH_KEY_BYTES};
+
+use self::why::Decisions;
+pub use self::why::{PushDecision, PushTold, PushVerdict, PushWhy};
+pub(super) use self::{dues::Dues, why::Asked};
+use super::{Shard, Turn};
+use crate::limits::WOKEN_TICK_MAX;
+
+/// What shards must know of notifications, where there are any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushSettings {
+    /// How long a message of a user who is connected waits to be acknowledged before they are notified, in milliseconds. Of one
+    /// conversation they are notified once in this time at most.
+    pub delay_ms: u64,
+    /// Whose devices can be notified: a sum of bits, 2^k for the provider with the number k.
+    pub providers: u64,
+    /// What browsers subscribe with, if they can.
+    pub server_key: Option<[u8; PUSH_KEY_BYTES]>,
+}
+
+impl PushSettings {
+    /// Why notifications are not sent there, if so. What else the provider or the operator's list of hosts refuses, the service finds.
+    fn fault(&self, subscription: &Subscription) -> Option<&'static str> {
+        let is_offered = |provider: Provider| self.providers >> provider.byte() & 1 == 1;
+        match subscription.provider() {
+            Some(provider) if is_offered(provider) => subscription.fault(),
+            _ => Some("this server sends no notifications by that provider"),
+        }
+    }
+}
+
+/// What the notifications of all users of a shard have in common.
+#[derive(Debug, Default)]
+pub(super) struct Notifying {
+    /// Notices that were offered and whose outcome is not known.
+    under_way: usize,
+    last_ticket: u64,
+    /// Users whose time comes: one moment of each.
+    wakes: BTreeSet<(u64, UserId)>,
+    /// Users whose notices wait for room, each once. Until then nothing is offered.
+    for_room: VecDeque<UserId>,
+    room_from_ms: u64,
+    decisions: Decisions,
+}
+
+impl Notifying {
+    fn next_ticket(&mut self) -> u64 {
+        self.last_ticket += 1;
+        self.last_ticket
+    }
+
+    /// Notices whose outcome is awaited.
+    pub(super) const fn under_way(&self) -> usize {
+        self.under_way
+    }
+
+    /// Users who wait for their time or for room.
+    pub(super) fn waiting(&self) -> usize {
+        self.wakes.len() + self.for_room.len()
+    }
+
+    /// The next user whose time has come.
+    fn take_woken(&mut self, now_ms: u64) -> Option<UserId> {
+        let (at_ms, user) = *self.wakes.first()?;
+        (at_ms <= now_ms).then(|| {
+            self.wakes.remove(&(at_ms, user));
+            user
+        })
+    }
+
+    /// The next user who waits for room, if there may be some.
+    fn take_for_room(&mut self, now_ms: u64) -> Option<UserId> {
+        if now_ms < self.room_from_ms { None } else { self.for_room.pop_front() }
+    }
+}
+
+impl Shard {
+    /// Time has passed: looks at those whose time has come, and at those who wait for room.
+    pub(super) fn tick_push(&mut self, cx: &mut Turn<'_>) {
+        if self.settings.push.is_none() || self.draining {
+            return;
+        }
+        let now_ms = cx.now.monotonic_ms;
+        for _ in 0..WOKEN_TICK_MAX {
+            let Some(user_id) = self.notifying.take_woken(now_ms) else { break };
+            if let Some(dues) = self.dues(user_id) {
+                dues.wakes_ms = None;
+            }
+            self.look_at_dues(user_id, cx);
+        }
+        for _ in 0..self.notifying.for_room.len().min(WOKEN_TICK_MAX) {
+            let Some(user_id) = self.notifying.take_for_room(now_ms) else { break };
+            if let Some(dues) = self.dues(user_id) {
+                dues.waits_for_room = false;
+            }
+            self.look_at_dues(user_id, cx);
+        }
+    }
+
+    /// What a user who is here is to be notified of, if any device has ever subscribed.
+    fn dues(&mut self, user_id: UserId) -> Option<&mut Dues> {
+        self.users.resident(user_id)?.dues.as_deref_mut()
+    }
+}

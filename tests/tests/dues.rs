@@ -1,0 +1,491 @@
+//! Notifications: who is notified of which messages and when, over restarts, full queues and everything that a provider may say.
+
+use std::time::Duration;
+
+use proto_spec::{
+    ClientFrame, ClientKind, Content, ConversationId, ErrorCode, MessageName, PushState, RequestId, Resume, SendNumber,
+    Seq, ServerFrame, Settings, Show, Subscription, UserId,
+};
+use push::{Kind, Notice, Outcome, Provider, Refusal};
+use server::{
+    limits::{DUES_MAX, NOTICE_TEXT_BYTES_MAX},
+    shard::{PushTold, PushVerdict},
+};
+use tests::world::{Link, PUSH_DELAY_MS, World};
+
+const ALICE: u64 = 1;
+const BOB: u64 = 2;
+
+fn subscription(address: &str, show: Show) -> Subscription {
+    Subscription { provider: 2, show, address: address.to_owned(), key: Vec::new(), secret: Vec::new() }
+}
+
+fn ask(world: &mut World, link: Link, frame: &ClientFrame) -> Result<PushState, ErrorCode> {
+    world.take(link);
+    world.frame(link, frame);
+    world.settle();
+    let answers = world.take(link).into_iter().filter_map(|frame| match frame {
+        ServerFrame::Subscription { request: RequestId(7), state } => Some(Ok(state)),
+        ServerFrame::Error { code, .. } => Some(Err(code)),
+        _ => None,
+    });
+    let [answer] = <[_; 1]>::try_from(answers.collect::<Vec<_>>()).expect("one answer");
+    answer
+}
+
+fn subscribe(world: &mut World, link: Link, subscription: Subscription) -> Result<PushState, ErrorCode> {
+    ask(world, link, &ClientFrame::Subscribe { request: RequestId(7), subscription })
+}
+
+/// A node on which Bob has a phone that is subscribed, and is away; and Alice, who is there.
+fn bob_is_away(show: Show) -> (World, Link) {
+    let mut world = World::notifying(1);
+    let bob = world.connect(BOB, 1, Resume::Stored);
+    assert_eq!(subscribe(&mut world, bob, subscription("phone", show)).unwrap().address, "phone");
+    world.disconnect(bob);
+    let alice = world.connect(ALICE, 1, Resume::Stored);
+    world.settle();
+    (world, alice)
+}
+
+/// The same, but Bob is there, on that phone.
+fn bob_is_there() -> (World, Link, Link) {
+    let (mut world, alice) = bob_is_away(Show::Text);
+    let bob = world.connect(BOB, 1, Resume::Stored);
+    world.settle();
+    (world, alice, bob)
+}
+
+fn send(world: &mut World, link: Link, number: u64, text: &str) {
+    world.send(link, number, BOB, text);
+    world.settle();
+}
+
+/// What the service has been given and not answered: to which address, of whom, what of it, and how many are unread.
+fn waiting(world: &World) -> Vec<(String, u64, Option<String>, u64)> {
+    world.notices.iter().map(|(_, notice)| shown(notice)).collect()
+}
+
+fn shown(notice: &Notice) -> (String, u64, Option<String>, u64) {
+    let Provider::Webhook { token } = &notice.subscription.provider else { panic!("all subscribe alike: {notice:?}") };
+    let ConversationId::Person(peer) = notice.conversation else { panic!("nobody is notified of a group") };
+    match &notice.kind {
+        Kind::Message { text, count, .. } => (token.clone(), peer.0, text.clone(), *count),
+        Kind::Clear => (token.clone(), peer.0, Some("CLEAR".to_owned()), 0),
+    }
+}
+
+fn of_alice(text: &str, count: u64) -> (String, u64, Option<String>, u64) {
+    ("phone".to_owned(), ALICE, Some(text.to_owned()), count)
+}
+
+fn end(world: &mut World, outcome: Outcome) {
+    world.end_notice(outcome);
+    world.settle();
+}
+
+fn everything_is_stored(world: &mut World) {
+    world.advance(5_000);
+    world.seal();
+    world.ingest();
+    world.settle();
+}
+
+#[test]
+fn who_is_away_is_notified_at_once_and_once_of_each_conversation() {
+    let (mut world, alice) = bob_is_away(Show::Text);
+    send(&mut world, alice, 1, "one");
+    assert_eq!(waiting(&world), [of_alice("one", 1)]);
+    // What comes meanwhile goes together, a while after.
+    send(&mut world, alice, 2, "two");
+    send(&mut world, alice, 3, "three");
+    end(&mut world, Outcome::Delivered);
+    world.advance(PUSH_DELAY_MS - 100);
+    assert_eq!(waiting(&world), []);
+    world.advance(200);
+    assert_eq!(waiting(&world), [of_alice("three", 3)]);
+    end(&mut world, Outcome::Delivered);
+    everything_is_stored(&mut world);
+    assert!(world.store.unfinished.is_empty(), "nothing is due any more");
+    assert_eq!(world.total(|counters| counters.users), 1, "Alice is there, and Bob is forgotten");
+    // And again, when they have been loaded anew.
+    send(&mut world, alice, 4, "four");
+    assert_eq!(waiting(&world), [of_alice("four", 4)]);
+}
+
+#[test]
+fn who_is_there_is_notified_of_what_no_device_acknowledges_in_time() {
+    let (mut world, alice, bob) = bob_is_there();
+    send(&mut world, alice, 1, "one");
+    world.acknowledge(bob, 1);
+    world.advance(2 * PUSH_DELAY_MS);
+    assert_eq!(waiting(&world), [], "it was acknowledged");
+    send(&mut world, alice, 2, "two");
+    world.advance(PUSH_DELAY_MS - 100);
+    assert_eq!(waiting(&world), []);
+    world.advance(200);
+    assert_eq!(waiting(&world), [of_alice("two", 2)]);
+}
+
+#[test]
+fn when_the_last_connection_goes_what_was_not_acknowledged_is_told_at_once() {
+    let (mut world, alice, bob) = bob_is_there();
+    let laptop = world.connect(BOB, 2, Resume::Live);
+    send(&mut world, alice, 1, "one");
+    world.disconnect(bob);
+    world.settle();
+    assert_eq!(waiting(&world), []);
+    world.disconnect(laptop);
+    world.settle();
+    assert_eq!(waiting(&world), [of_alice("one", 1)]);
+}
+
+#[test]
+fn nobody_is_notified_of_what_is_muted_blocked_or_read_by_then() {
+    for (set, is_told) in [(Settings::MUTED, false), (Settings::BLOCKED, false), (Settings::PINNED, true)] {
+        let (mut world, alice, bob) = bob_is_there();
+        let keep = |world: &mut World, set, cleared| {
+            let (request, conversation) = (RequestId(9), UserId(ALICE).into());
+            world.frame(bob, &ClientFrame::SetConversation { request, conversation, set, cleared });
+            world.settle();
+        };
+        // As it stands when its time has come.
+        send(&mut world, alice, 1, "one");
+        keep(&mut world, set, Settings::default());
+        world.advance(2 * PUSH_DELAY_MS);
+        assert_eq!(waiting(&world).len(), usize::from(is_told), "{set:?}");
+        world.notices.clear();
+        // And as it stood when it came.
+        world.disconnect(bob);
+        send(&mut world, alice, 2, "two");
+        world.advance(2 * PUSH_DELAY_MS);
+        assert!(world.notices.is_empty(), "{set:?}");
+    }
+    let (mut world, alice, bob) = bob_is_there();
+    send(&mut world, alice, 1, "one");
+    let (request, conversation) = (RequestId(9), UserId(ALICE).into());
+    world.frame(bob, &ClientFrame::MarkRead { request, conversation, up_to: Seq(1), tell: false });
+    world.settle();
+    world.advance(2 * PUSH_DELAY_MS);
+    assert_eq!(waiting(&world), []);
+}
+
+#[test]
+fn a_notification_shows_no_more_than_its_device_allows_and_what_is_said_now() {
+    let (mut world, alice) = bob_is_away(Show::Text);
+    let long = "ä".repeat(NOTICE_TEXT_BYTES_MAX);
+    send(&mut world, alice, 1, &long);
+    let [(_, _, Some(text), 1)] = &waiting(&world)[..] else { panic!("one notice") };
+    assert_eq!(text, &"ä".repeat(NOTICE_TEXT_BYTES_MAX / 2));
+    // What is due is changed before it leaves.
+    send(&mut world, alice, 2, "wrong");
+    let of = MessageName { author: UserId(ALICE), seq: Seq(2) };
+    let content = Content::edit(of, &Content::text("right"), None);
+    world.frame(alice, &ClientFrame::Send { number: SendNumber(3), to: UserId(BOB).into(), content });
+    end(&mut world, Outcome::Delivered);
+    world.advance(PUSH_DELAY_MS + 100);
+    assert_eq!(waiting(&world), [of_alice("right", 2)]);
+    // What was taken back is not told.
+    send(&mut world, alice, 4, "never said");
+    let of = MessageName { author: UserId(ALICE), seq: Seq(4) };
+    let unsend =
+        ClientFrame::Send { number: SendNumber(5), to: UserId(BOB).into(), content: Content::unsend(of, None) };
+    world.frame(alice, &unsend);
+    end(&mut world, Outcome::Delivered);
+    world.advance(PUSH_DELAY_MS + 100);
+    assert!(waiting(&world).iter().all(|(_, _, text, _)| text.is_none()), "{:?}", waiting(&world));
+
+    let (mut world, alice) = bob_is_away(Show::Sender);
+    send(&mut world, alice, 1, "secret");
+    assert_eq!(waiting(&world), [("phone".to_owned(), ALICE, None, 1)], "the text is not even kept");
+}
+
+#[test]
+fn what_was_shown_and_is_read_on_another_device_is_taken_off_the_screen() {
+    let (mut world, alice) = bob_is_away(Show::Text);
+    send(&mut world, alice, 1, "one");
+    end(&mut world, Outcome::Delivered);
+    everything_is_stored(&mut world);
+    world.crash(2);
+    let laptop = world.connect(BOB, 2, Resume::Stored);
+    world.settle();
+    let (request, conversation) = (RequestId(9), UserId(ALICE).into());
+    world.frame(laptop, &ClientFrame::MarkRead { request, conversation, up_to: Seq(1), tell: false });
+    world.settle();
+    assert_eq!(waiting(&world), [of_alice("CLEAR", 0)]);
+    // It is tried again until it is taken.
+    end(&mut world, Outcome::Later(Duration::from_millis(700)));
+    world.advance(600);
+    assert_eq!(waiting(&world), []);
+    world.advance(200);
+    assert_eq!(waiting(&world), [of_alice("CLEAR", 0)]);
+    end(&mut world, Outcome::Delivered);
+    world.advance(10_000);
+    assert_eq!(waiting(&world), []);
+}
+
+#[test]
+fn what_is_acknowledged_while_its_notice_waits_is_taken_back() {
+    let (mut world, alice) = bob_is_away(Show::Text);
+    send(&mut world, alice, 1, "one");
+    let bob = world.connect(BOB, 1, Resume::Stored);
+    world.settle();
+    world.acknowledge(bob, 1);
+    world.advance(1_000);
+    assert_eq!(waiting(&world), [of_alice("one", 1), of_alice("CLEAR", 0)]);
+    end(&mut world, Outcome::Superseded);
+    end(&mut world, Outcome::Delivered);
+    everything_is_stored(&mut world);
+    assert!(world.store.unfinished.is_empty());
+}
+
+#[test]
+fn a_crash_at_any_step_neither_loses_what_is_due_nor_tells_what_is_not() {
+    // Synced, offered, ended, written: and what has to be told after a crash there.
+    for (steps, is_told_again) in [(0, false), (1, true), (2, true), (3, true), (4, false)] {
+        let (mut world, alice) = bob_is_away(Show::Text);
+        everything_is_stored(&mut world);
+        world.disk_stalled = steps == 0;
+        world.notices_max = if steps == 1 { 0 } else { usize::MAX };
+        world.send(alice, 1, BOB, "one");
+        world.settle();
+        assert_eq!(world.notices.len(), usize::from(steps >= 2), "nothing leaves before it is durable");
+        if steps >= 3 {
+            world.end_notice(Outcome::Delivered);
+        }
+        if steps >= 4 {
+            world.advance(1_000);
+            world.settle();
+        }
+        (world.disk_stalled, world.notices_max) = (false, usize::MAX);
+        world.crash(2);
+        world.settle();
+        world.advance(2_000);
+        let told: Vec<_> = waiting(&world);
+        let wanted = if is_told_again { vec![of_alice("one", 1)] } else { Vec::new() };
+        assert_eq!(told, wanted, "after step {steps}");
+    }
+}
+
+#[test]
+fn after_a_restart_each_conversation_with_something_that_is_due_is_told_and_no_other() {
+    let (mut world, alice) = bob_is_away(Show::Text);
+    world.notices_max = 0;
+    let people = 3 + DUES_MAX as u64;
+    for user in 10..10 + people {
+        let link = world.connect(user, 1, Resume::Stored);
+        for number in 1..=2 {
+            world.send(link, number, BOB, &format!("{number} of {user}"));
+        }
+        world.settle();
+    }
+    // One of them is read, and one takes a message back.
+    send(&mut world, alice, 1, "of Alice");
+    let bob = world.connect(BOB, 2, Resume::Live);
+    world.settle();
+    let (request, conversation) = (RequestId(9), UserId(ALICE).into());
+    let up_to = Seq(2 * people + 1);
+    world.frame(bob, &ClientFrame::MarkRead { request, conversation, up_to, tell: false });
+    world.settle();
+    world.disconnect(bob);
+    everything_is_stored(&mut world);
+    world.notices_max = usize::MAX;
+    world.crash(1);
+    let mut told = Vec::new();
+    for _ in 0..40 {
+        world.advance(1_000);
+        while !world.notices.is_empty() {
+            told.extend(waiting(&world).into_iter().take(1));
+            end(&mut world, Outcome::Delivered);
+        }
+    }
+    told.sort_unstable();
+    let mut wanted: Vec<_> =
+        (10..10 + people).map(|user| ("phone".to_owned(), user, Some(format!("2 of {user}")), 2)).collect();
+    wanted.sort_unstable();
+    assert_eq!(told, wanted);
+    everything_is_stored(&mut world);
+    assert!(world.store.unfinished.is_empty());
+}
+
+#[test]
+fn what_a_full_service_does_not_take_is_offered_again() {
+    let (mut world, alice) = bob_is_away(Show::Text);
+    world.notices_max = 0;
+    send(&mut world, alice, 1, "one");
+    world.advance(10_000);
+    assert_eq!(waiting(&world), []);
+    world.notices_max = usize::MAX;
+    world.advance(1_100);
+    assert_eq!(waiting(&world), [of_alice("one", 1)]);
+    // Nor is it lost when the service says so later.
+    end(&mut world, Outcome::Later(Duration::from_secs(3)));
+    world.advance(2_900);
+    assert_eq!(waiting(&world), []);
+    world.advance(200);
+    assert_eq!(waiting(&world), [of_alice("one", 1)]);
+}
+
+#[test]
+fn a_subscription_goes_when_its_provider_does_not_know_it_and_is_replaced_when_it_says_so() {
+    let (mut world, alice) = bob_is_away(Show::Text);
+    send(&mut world, alice, 1, "one");
+    end(&mut world, Outcome::Replaced(Provider::Webhook { token: "new phone".to_owned() }));
+    everything_is_stored(&mut world);
+    world.crash(1);
+    let alice = world.connect(ALICE, 1, Resume::Stored);
+    send(&mut world, alice, 2, "two");
+    assert_eq!(waiting(&world)[0].0, "new phone");
+    end(&mut world, Outcome::Gone);
+    send(&mut world, alice, 3, "three");
+    everything_is_stored(&mut world);
+    world.advance(PUSH_DELAY_MS + 100);
+    assert_eq!(waiting(&world), []);
+    assert!(world.store.users[&UserId(BOB)].subscriptions.is_empty());
+    let bob = world.connect(BOB, 1, Resume::Stored);
+    world.settle();
+    let asked = ask(&mut world, bob, &ClientFrame::FetchSubscription { request: RequestId(7) }).unwrap();
+    assert_eq!((asked.provider, asked.address.as_str(), asked.providers), (0, "", 0b110));
+    assert_eq!(asked.server_key, [4; 65]);
+}
+
+#[test]
+fn what_a_provider_says_of_an_earlier_subscription_does_not_touch_the_one_that_is_there() {
+    for outcome in [Outcome::Gone, Outcome::Replaced(Provider::Webhook { token: "other".to_owned() })] {
+        let (mut world, alice) = bob_is_away(Show::Text);
+        send(&mut world, alice, 1, "one");
+        let bob = world.connect(BOB, 1, Resume::Stored);
+        subscribe(&mut world, bob, subscription("newer", Show::Nothing)).unwrap();
+        end(&mut world, outcome);
+        let asked = ask(&mut world, bob, &ClientFrame::FetchSubscription { request: RequestId(7) }).unwrap();
+        assert_eq!((asked.address.as_str(), asked.show), ("newer", Show::Nothing));
+    }
+}
+
+#[test]
+fn a_device_has_one_subscription_which_goes_with_it() {
+    let (mut world, alice, bob) = bob_is_there();
+    let again = subscription("phone", Show::Text);
+    for _ in 0..3 {
+        subscribe(&mut world, bob, again.clone()).unwrap();
+    }
+    let laptop = world.connect(BOB, 2, Resume::Live);
+    subscribe(&mut world, laptop, subscription("laptop", Show::Sender)).unwrap();
+    world.disconnect(laptop);
+    world.disconnect(bob);
+    send(&mut world, alice, 1, "one");
+    let told = waiting(&world);
+    let addresses: Vec<_> = told.iter().map(|(address, ..)| address.as_str()).collect();
+    assert_eq!(addresses, ["phone", "laptop"], "each once");
+    world.notices.clear();
+    let bob = world.connect(BOB, 1, Resume::Stored);
+    world.settle();
+    world.frame(bob, &ClientFrame::RemoveDevice { request: RequestId(8), device: proto_spec::DeviceId(2) });
+    world.settle();
+    assert_eq!(ask(&mut world, bob, &ClientFrame::Unsubscribe { request: RequestId(7) }).unwrap().provider, 0);
+    everything_is_stored(&mut world);
+    assert!(world.store.users[&UserId(BOB)].subscriptions.is_empty());
+    world.disconnect(bob);
+    send(&mut world, alice, 2, "two");
+    world.advance(PUSH_DELAY_MS + 100);
+    assert_eq!(waiting(&world), []);
+    assert!(world.store.unfinished.is_empty(), "without a subscription nothing is due");
+}
+
+#[test]
+fn a_subscription_that_nothing_can_be_sent_to_is_refused() {
+    let (mut world, _, bob) = bob_is_there();
+    let good = subscription("x", Show::Text);
+    let web = Subscription { provider: 1, key: vec![4; 65], secret: vec![7; 16], ..good.clone() };
+    for (bad, what) in [
+        (Subscription { provider: 3, ..good.clone() }, "a provider that is not offered"),
+        (Subscription { provider: 99, ..good.clone() }, "a provider that nobody knows"),
+        (Subscription { address: String::new(), ..good.clone() }, "no address"),
+        (Subscription { key: vec![4; 65], ..good.clone() }, "keys of another provider"),
+        (Subscription { secret: vec![7; 15], ..web.clone() }, "half of a secret"),
+    ] {
+        assert_eq!(subscribe(&mut world, bob, bad), Err(ErrorCode::BadSubscription), "{what}");
+    }
+    assert_eq!(subscribe(&mut world, bob, web).map(|state| state.provider), Ok(1));
+    // What the service finds wrong with it the device learns by asking.
+    let (mut world, alice) = bob_is_away(Show::Text);
+    send(&mut world, alice, 1, "one");
+    let why = push::BadSubscription::Key;
+    end(&mut world, Outcome::Refused(Refusal::Subscription(why)));
+    let bob = world.connect(BOB, 1, Resume::Stored);
+    world.settle();
+    let asked = ask(&mut world, bob, &ClientFrame::FetchSubscription { request: RequestId(7) });
+    assert_eq!(asked.map(|state| state.provider), Ok(0));
+}
+
+#[test]
+fn a_server_that_notifies_nobody_does_not_know_the_frames() {
+    let mut world = World::new(1);
+    let bob = world.connect(BOB, 1, Resume::Stored);
+    world.settle();
+    let frames = world.take(bob);
+    let Some(ServerFrame::Welcome { capabilities, .. }) = frames.first() else { panic!("a welcome: {frames:?}") };
+    for kind in [ClientKind::Subscribe, ClientKind::Unsubscribe, ClientKind::FetchSubscription] {
+        assert!(!capabilities.takes_frame(kind), "{kind:?}");
+    }
+    assert_eq!(subscribe(&mut world, bob, subscription("x", Show::Text)), Err(ErrorCode::UnknownKind));
+}
+
+#[test]
+fn what_came_before_the_first_subscription_is_not_told() {
+    let mut world = World::notifying(1);
+    let alice = world.connect(ALICE, 1, Resume::Stored);
+    send(&mut world, alice, 1, "before");
+    let bob = world.connect(BOB, 1, Resume::Live);
+    subscribe(&mut world, bob, subscription("phone", Show::Text)).unwrap();
+    world.disconnect(bob);
+    world.crash(1);
+    world.advance(2_000);
+    assert_eq!(waiting(&world), []);
+    let alice = world.connect(ALICE, 1, Resume::Stored);
+    send(&mut world, alice, 2, "after");
+    assert_eq!(waiting(&world), [of_alice("after", 2)]);
+}
+
+#[test]
+fn nothing_is_written_for_a_message_but_that_something_is_due_and_that_nothing_is_any_more() {
+    let (mut world, alice) = bob_is_away(Show::Text);
+    everything_is_stored(&mut world);
+    let before = (world.records, world.push_records);
+    for number in 1..=20 {
+        send(&mut world, alice, number, "again");
+    }
+    let of_messages = world.records - before.0;
+    end(&mut world, Outcome::Delivered);
+    world.advance(PUSH_DELAY_MS + 100);
+    end(&mut world, Outcome::Delivered);
+    world.advance(1_000);
+    assert_eq!(world.push_records - before.1, 2, "due, and notified, of {of_messages} records");
+}
+
+#[test]
+fn the_operator_is_told_why_somebody_was_notified_or_was_not() {
+    let (mut world, alice, bob) = bob_is_there();
+    let why = |world: &mut World, seq| -> PushTold {
+        world.ask_why(1, BOB, seq);
+        world.settle();
+        world.push_told.pop().expect("an answer").1
+    };
+    send(&mut world, alice, 1, "one");
+    let told = why(&mut world, 1).unwrap();
+    assert!(told.is_due && told.is_connected && !told.is_acknowledged && told.decisions.is_empty());
+    world.acknowledge(bob, 1);
+    world.advance(1_000);
+    let told = why(&mut world, 1).unwrap();
+    assert!(told.is_acknowledged && !told.is_due);
+    world.disconnect(bob);
+    send(&mut world, alice, 2, "two");
+    end(&mut world, Outcome::Gone);
+    everything_is_stored(&mut world);
+    let told = why(&mut world, 2).unwrap();
+    let verdicts: Vec<_> = told.decisions.iter().map(|decision| decision.verdict.clone()).collect();
+    assert_eq!(verdicts, [PushVerdict::Offered, PushVerdict::Ended(proto_spec::DeviceId(1), Outcome::Gone)]);
+    assert!(told.subscribed.is_empty());
+    assert_eq!(why(&mut world, 99), Err(ErrorCode::NoSuchMessage));
+    assert_eq!(why(&mut world, 0), Err(ErrorCode::NoSuchMessage));
+}
