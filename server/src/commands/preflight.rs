@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
 };
 
-use proto_spec::TimestampMs;
+use proto_spec::{Provider, TimestampMs};
 use rim::rlimit::raise_descriptor_limit;
 use socket2::{Domain, Socket, Type};
 use storage::{embedded, journal::recover};
@@ -24,7 +24,9 @@ use crate::{
         cluster_file,
         credentials::{Credentials, CredentialsError, key_path},
         datadir::{self, DataDir, Look},
+        keyfile::KeyFileError,
         membership,
+        push::{self, PushFileError, WEB_PUSH_KEY},
         revocation_file::RevocationFile,
     },
     host::capacity::Capacity,
@@ -61,6 +63,7 @@ impl Findings {
         let is_refused = !findings.data_folder(config);
         findings.credentials(config, is_refused, now);
         findings.cluster(config);
+        findings.push(config);
         findings
     }
 
@@ -82,6 +85,19 @@ impl Findings {
             }
             Err(error) => self.wrong.push(error.to_string()),
         }
+    }
+
+    fn push(&mut self, config: &Config) {
+        let own_key = config.data_dir.join(WEB_PUSH_KEY);
+        let by = match push::load(&config.push, &config.data_dir) {
+            Ok(None) => return,
+            Ok(Some(settings)) => push::providers(&settings).map(Provider::name).collect::<Vec<_>>().join(", "),
+            Err(PushFileError::File(KeyFileError::NotFound { path })) if path == own_key => {
+                format!("the key {}, which it would make", path.display())
+            }
+            Err(error) => return self.wrong.push(error.to_string()),
+        };
+        self.plan.push(format!("notify people who are away by {by}"));
     }
 
     /// What a start warns of, if it may go on. Addresses that are occupied are left to it: it waits for them.

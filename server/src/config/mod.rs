@@ -18,6 +18,7 @@ mod key;
 mod limits;
 mod listen;
 mod presence;
+mod push;
 mod quantity;
 mod store;
 mod syntax;
@@ -53,6 +54,7 @@ use key::{Key, Slot, Words, bytes, count, millis, seconds};
 pub use limits::Limits;
 pub use listen::{AdminListen, Listen, Tls, Transport};
 pub use presence::Presence;
+pub use push::{Apns, Push};
 use quantity::{Unit, human};
 pub use store::{Ack, Backend, FoundationDb, HAS_FOUNDATIONDB, NOT_BUILT, Store};
 pub use web::{Page, Web};
@@ -98,6 +100,8 @@ pub struct Config {
     pub cache: Cache,
     /// Who is told who is there, and when.
     pub presence: Presence,
+    /// Whom people are notified by while they are away.
+    pub push: Push,
     /// The server's place among others.
     pub cluster: Cluster,
 }
@@ -196,6 +200,7 @@ impl Default for Config {
             limits: Limits::default(),
             cache: Cache::default(),
             presence: Presence::default(),
+            push: Push::default(),
             cluster: Cluster::default(),
         }
     }
@@ -258,6 +263,7 @@ impl Config {
             limits,
             cache,
             presence,
+            push,
             cluster,
         } = self;
         let data_dir = Slot::Path { value: data_dir, what: "a folder", example: "/var/lib/ringpost", empty: None };
@@ -280,6 +286,7 @@ impl Config {
         keys.extend(limits.keys());
         keys.extend(cache.keys());
         keys.extend(presence.keys());
+        keys.extend(push.keys());
         keys.extend(cluster.keys());
         keys
     }
@@ -354,6 +361,7 @@ impl Config {
         self.store.check(check);
         self.tls.check(check);
         self.websocket.check(check);
+        self.push.check(check);
         self.cluster.check(check);
     }
 }

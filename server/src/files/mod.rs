@@ -9,6 +9,7 @@ pub mod datadir;
 pub mod keyfile;
 pub mod membership;
 pub mod permission;
+pub mod push;
 pub mod revocation_file;
 pub mod tenure;
 pub mod token_file;

@@ -11,6 +11,7 @@ pub mod listeners;
 pub mod mailbox;
 pub mod node;
 mod pages;
+mod push;
 pub mod query;
 mod reactor;
 pub mod recovery;

@@ -33,6 +33,7 @@ use super::{
     listeners::{Listener, listen},
     mailbox::Mailbox,
     pages::Pages,
+    push::{Pushing, ToPush},
     query::Readers,
     reactor::{Parts, Reactor, Reads},
     recovery::Recovery,
@@ -165,6 +166,8 @@ pub struct Node {
     helpers: Vec<JoinHandle<()>>,
     /// Where slots move.
     steward: Option<ToSteward>,
+    /// Notifies people who are away, if anybody does.
+    push: Option<Pushing>,
 }
 
 impl Node {
@@ -328,6 +331,7 @@ impl Node {
             mailboxes,
             credentials: RwLock::new(Arc::new(credentials)),
             audit: config.audit.clone(),
+            to_push: ToPush::default(),
             inquiries: Inquiries::default(),
             push_inquiries: Inquiries::default(),
             luggage: Mutex::default(),
@@ -340,7 +344,8 @@ impl Node {
             loss: Notify::new(),
             clock,
         });
-        let mut node = Self { address, shared, ended, pace: store.pace(), cores: Vec::new(), helpers, steward: None };
+        let mut node =
+            Self { address, shared, ended, pace: store.pace(), cores: Vec::new(), helpers, steward: None, push: None };
         node.start_cores(config, journal, &reads)?;
         let homes = node.shared.common.homes();
         let gained = match office {
@@ -495,6 +500,16 @@ impl Node {
         self.shared.stop();
     }
 
+    /// Starts the service that notifies people who are away. Until then what is due waits.
+    ///
+    /// # Errors
+    /// The system has no thread for it.
+    pub fn start_push(&mut self, settings: push::Settings) -> io::Result<()> {
+        let push = super::push::start(&self.shared, settings)?;
+        self.push = Some(push);
+        Ok(())
+    }
+
     /// Waits until the node has stopped. Says what that waited for, the longest first, as in "clients that go 812 ms, the
     /// journal's disk 30 ms"; "nothing" if it never had to.
     pub fn join(mut self) -> String {
@@ -516,6 +531,9 @@ impl Node {
             let _ = thread.join();
         }
         self.ended.store(true, Ordering::Relaxed);
+        if let Some(push) = self.push.take() {
+            push.stop();
+        }
         self.steward.iter().for_each(ToSteward::ended);
         let start = Instant::now();
         let deadline = start + Duration::from_millis(HELPERS_STOP_MS);

@@ -17,7 +17,7 @@ use proto_spec::{Seq, TimestampMs, UserId};
 use tokio::sync::Notify;
 use tracing::error;
 
-use super::{listeners::Listener, mailbox::Mailbox, pages::Pages, socket::Stream, steward::ToSteward};
+use super::{listeners::Listener, mailbox::Mailbox, pages::Pages, push::ToPush, socket::Stream, steward::ToSteward};
 use crate::{
     access::revocation::Change,
     cluster::steward::Wish,
@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub(super) mailboxes: Arc<[Mailbox<CoreMessage>]>,
     pub(super) credentials: RwLock<Arc<Credentials>>,
     pub(super) audit: Audit,
+    /// The service that notifies people who are away.
+    pub(super) to_push: ToPush,
     pub(super) inquiries: Inquiries<DevicesTold>,
     /// About notifications.
     pub(super) push_inquiries: Inquiries<PushTold>,

@@ -4,6 +4,7 @@
 //!
 //! `GET /metrics` is what the admin endpoint serves, wherever that is. `GET /revocations` lists those in force; `POST /revocations?user=7&device=3` revokes; `DELETE` lifts. Without a device:
 //! all of the user's. `GET /devices?user=7` lists the devices of a user, `DELETE /devices?user=7&device=3` removes one for ever.
+//! `GET /push/why?user=7&seq=120` says why the user was notified of that message, or was not.
 //! `GET /nodes` is which nodes there are, and `GET /map` who owns what; with `?json` for programs. `/drain` and `/move` change that
 //! ([`super::moves`]).
 
@@ -23,7 +24,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use proto_spec::{DeviceId, ErrorCode, TimestampMs, UserId};
+use proto_spec::{DeviceId, ErrorCode, Seq, TimestampMs, UserId};
 use rim::utc::{utc, wall_now};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
@@ -48,6 +49,7 @@ use crate::{
         audit::{Audit, Event, What},
         devices,
         moves::{self, DRAIN, MOVE},
+        push,
         survey::{self, Form, Part},
     },
     shard::{DevicesTold, DevicesWish},
@@ -57,6 +59,7 @@ const SOCKET: &str = "admin.sock";
 const REVOCATIONS: &str = "/revocations";
 const DEVICES: &str = "/devices";
 const METRICS: &str = "/metrics";
+const PUSH_WHY: &str = "/push/why";
 const NODES: &str = "/nodes";
 const MAP: &str = "/map";
 const FOR_PROGRAMS: &str = "json";
@@ -163,6 +166,7 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
             }
             Ok((method, DEVICES, query)) => return self.devices(method, parse_subject(query), uid),
             Ok((method, REVOCATIONS, query)) => (method, parse_subject(query)),
+            Ok(("GET", PUSH_WHY, query)) => return self.why(query),
             Ok(("GET", METRICS, _)) => return response("200 OK", TEXT, &(self.metrics)()),
             Ok(("GET", path @ (NODES | MAP), query)) => return self.survey(path, query),
             Ok((method, path @ (DRAIN | MOVE), query)) => {
@@ -175,7 +179,7 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
                 return response(
                     "404 Not Found",
                     TEXT,
-                    "there are /revocations, /devices, /metrics, /nodes, /map, /drain and /move\n",
+                    "there are /revocations, /devices, /push/why, /metrics, /nodes, /map, /drain and /move\n",
                 );
             }
             Err(response) => return response,
@@ -232,6 +236,25 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
             self.audit.report(Event { user, device, uid, reason, ..Event::new(now, What::OperatorRefused) });
         }
         response("421 Misdirected Request", TEXT, &(words + "\n"))
+    }
+
+    /// The user's core knows.
+    fn why(&self, query: &str) -> Vec<u8> {
+        let Some((user, seq)) = parse_message(query) else {
+            return response("400 Bad Request", TEXT, "of which message? GET ?user=7&seq=120\n");
+        };
+        if let Some(node) = self.controls.elsewhere(user) {
+            let words = format!("node {node} serves user {user}: give this command there\n");
+            return response("421 Misdirected Request", TEXT, &words);
+        }
+        match self.controls.why(user, seq, Duration::from_millis(OPERATOR_DEVICES_MS)) {
+            Some(Ok(why)) => response("200 OK", TEXT, &push::why(user, seq, &why)),
+            Some(Err(code @ ErrorCode::NoSuchMessage)) => {
+                response("404 Not Found", TEXT, &push::refused(user, seq, code))
+            }
+            Some(Err(code)) => response("503 Service Unavailable", TEXT, &push::refused(user, seq, code)),
+            None => response("504 Gateway Timeout", TEXT, "the server has not answered in time: try again\n"),
+        }
     }
 
     /// The user's core does it, and says so when it is durable.
@@ -304,6 +327,12 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
             }
         }
     }
+}
+
+fn parse_message(query: &str) -> Option<(UserId, Seq)> {
+    let (user, seq) = query.split_once('&')?;
+    let seq = seq.strip_prefix("seq=")?.parse().ok()?;
+    Some((parse_user(user.strip_prefix("user=")?)?, Seq(seq)))
 }
 
 fn parse_subject(query: &str) -> Option<Subject> {
@@ -412,6 +441,14 @@ pub fn ask_devices(data_dir: &Path, user: UserId, wish: DevicesWish) -> io::Resu
         DevicesWish::Remove(device) => format!("DELETE {DEVICES}?user={user}&device={device}"),
     };
     request(data_dir, &line)
+}
+
+/// Asks the server that uses the folder why a user was notified of a message, or was not; blocks. What it answers.
+///
+/// # Errors
+/// It does not answer, or there is no such message.
+pub fn ask_why(data_dir: &Path, user: UserId, seq: Seq) -> io::Result<String> {
+    request(data_dir, &format!("GET {PUSH_WHY}?user={user}&seq={seq}"))
 }
 
 /// Asks the server that uses the folder what it knows of its cluster; blocks. What it answers.

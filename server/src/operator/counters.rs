@@ -1,6 +1,9 @@
 //! Counters: what the rim did, for operators. Each core writes its own; anybody reads.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicI64, AtomicU64, Ordering},
+};
 
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
@@ -291,6 +294,8 @@ pub struct Counters {
     pub slots: Counter,
     /// Until when others take this node for alive, by the clock that cores go by, in milliseconds; 0: it has no lease.
     pub lease_until_ms: Counter,
+    /// Those of the push service, if there is one.
+    pub push: OnceLock<Arc<push::Counters>>,
 }
 
 impl Counters {
@@ -306,6 +311,7 @@ impl Counters {
             pulse: Pulse::new(cores),
             slots: Counter::default(),
             lease_until_ms: Counter::default(),
+            push: OnceLock::new(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
     sync::atomic::Ordering,
 };
 
+use push::{ProviderKind, counters::Number};
 use rim::process::Usage;
 
 use crate::{
@@ -41,6 +42,7 @@ pub fn text(
     page.journal(&counters.journal);
     page.audit(audit);
     page.log(log);
+    page.push(counters);
     page.clock(&counters.clock);
     page.begin("ringpost_slots", "gauge", "Slots that this node owns, where slots move");
     page.line("ringpost_slots", counters.slots.get());
@@ -99,6 +101,23 @@ const SHARD: &[Described<ShardCounters>] = &[
         "Messages and reports put off because the node of their user could not be reached",
         |shard| shard.unreachable,
     ),
+    counter("push_offered", "Conversations of which notices were offered to the push service", |shard| {
+        shard.push_offered
+    }),
+    counter("push_delivered", "Notices that a provider took", |shard| shard.push_delivered),
+    counter("push_gone", "Notices whose subscription was gone, and was removed", |shard| shard.push_gone),
+    counter("push_refused", "Notices that were refused for good", |shard| shard.push_refused),
+    counter("push_expired", "Notices that no provider took in time", |shard| shard.push_expired),
+    counter("push_superseded", "Notices whose place a newer one took", |shard| shard.push_superseded),
+    counter("push_put_off", "Notices that there was no room for, and that are offered again", |shard| {
+        shard.push_put_off
+    }),
+    counter("push_cleared", "Conversations taken off screens", |shard| shard.push_cleared),
+    counter("push_void", "Conversations that were due and had been read, muted or acknowledged by then", |shard| {
+        shard.push_void
+    }),
+    gauge("push_under_way", "Notices that have not ended", |shard| shard.push_under_way),
+    gauge("push_waiting", "Users with something due who wait for their time or for room", |shard| shard.push_waiting),
     gauge("sessions", "Connections of users", |shard| shard.sessions),
     gauge("users", "Users in memory", |shard| shard.users),
     gauge("conversations", "Conversations in memory", |shard| shard.conversations),
@@ -147,6 +166,21 @@ impl Page {
             self.begin(&name, kind, help.trim().trim_end_matches('.'));
             for (core, counters) in cores.iter().enumerate() {
                 self.line(&format!("{name}{{core=\"{core}\"}}"), of(counters));
+            }
+        }
+    }
+
+    /// What the push service did for each provider, if there is one.
+    fn push(&mut self, counters: &Counters) {
+        let Some(push) = counters.push.get() else { return };
+        let of_providers = ProviderKind::ALL.map(|provider| (provider, push.of(provider).all()));
+        let (_, names) = &of_providers[0];
+        for (at, &Number { name, only_grows, help, .. }) in names.iter().enumerate() {
+            let (kind, suffix) = if only_grows { ("counter", "_total") } else { ("gauge", "") };
+            let name = format!("ringpost_push_{name}{suffix}");
+            self.begin(&name, kind, help.trim().trim_end_matches('.'));
+            for (provider, numbers) in &of_providers {
+                self.line(&format!("{name}{{provider=\"{}\"}}", provider.name()), numbers[at].value);
             }
         }
     }

@@ -12,6 +12,7 @@ pub mod logging;
 pub mod metrics;
 pub mod moves;
 pub mod pulse;
+mod push;
 pub mod shell;
 pub mod survey;
 pub(crate) mod throttle;

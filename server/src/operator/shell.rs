@@ -48,8 +48,20 @@ pub fn completed(text: &str, told: &str) -> String {
 }
 
 /// The commands that take `--config` and `--data`, but for `serve`: where that is named, a start without them is meant.
-const FOR_A_SERVER: [&str; 11] =
-    ["token", "revoke", "revocations", "devices", "nodes", "map", "drain", "move", "new-key", "journal", "migrate"];
+const FOR_A_SERVER: [&str; 12] = [
+    "token",
+    "revoke",
+    "revocations",
+    "devices",
+    "push",
+    "nodes",
+    "map",
+    "drain",
+    "move",
+    "new-key",
+    "journal",
+    "migrate",
+];
 
 #[cfg(test)]
 mod tests {

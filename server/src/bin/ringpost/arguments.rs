@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Revocations(FolderArguments),
     /// Show which devices a user of the running server has, or remove one for ever.
     Devices(DevicesArguments),
+    /// Show why somebody was notified of a message while they were away, or was not.
+    Push(PushArguments),
     /// Show which nodes the cluster of the running server has, what each owns, and which of them this one reaches.
     Nodes(SurveyArguments),
     /// Show which node of the cluster of the running server owns which slots of users.
@@ -69,6 +71,7 @@ impl Arguments {
             Some(Command::Token(TokenArguments { config, data, .. })) => (config, data),
             Some(Command::Journal(JournalArguments { config, data, .. })) => (config, data),
             Some(Command::Devices(DevicesArguments { config, data, .. })) => (config, data),
+            Some(Command::Push(PushArguments { config, data, .. })) => (config, data),
             Some(
                 Command::Revoke(RevokeArguments { folder, .. })
                 | Command::Migrate(MigrateArguments { folder, .. })
@@ -200,6 +203,31 @@ pub(crate) enum DevicesAction {
         /// Which one.
         #[arg(long, value_name = "ID", value_parser = parse_device)]
         device: DeviceId,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct PushArguments {
+    #[command(subcommand)]
+    pub(crate) action: PushAction,
+    /// Data folder of the server.
+    #[arg(long, value_name = "FOLDER", global = true)]
+    pub(crate) data: Option<PathBuf>,
+    /// Configuration file of the server.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PushAction {
+    /// Print how things stand with a message, and what was decided of it lately.
+    Why {
+        /// Who was to be notified.
+        #[arg(long, value_name = "ID", value_parser = parse_user)]
+        user: UserId,
+        /// The message: its number in that user's log, as the user's clients have it.
+        #[arg(value_name = "MESSAGE")]
+        seq: u64,
     },
 }
 

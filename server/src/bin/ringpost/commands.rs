@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use capacity::{inputs::Inputs, page::page, show, simulation::simulate};
 use clap::CommandFactory as _;
-use proto_spec::TimestampMs;
+use proto_spec::{Seq, TimestampMs};
 use rim::{process::exit_at_once, utc::utc};
 use server::{
     access::auth::{self, Mint},
@@ -46,7 +46,7 @@ use server::{
 use crate::{
     arguments::{
         Arguments, CapacityArguments, DevicesAction, DevicesArguments, DrainArguments, FolderArguments, JournalAction,
-        JournalArguments, MigrateArguments, MoveArguments, SurveyArguments, TokenArguments,
+        JournalArguments, MigrateArguments, MoveArguments, PushAction, PushArguments, SurveyArguments, TokenArguments,
     },
     load_config, open_audit_log, print,
     signals::Ending,
@@ -128,6 +128,13 @@ pub(crate) fn revocations(folder: &FolderArguments, wish: Wish) -> anyhow::Resul
         Err(error) => return Err(error.into()),
     };
     print(&answer)
+}
+
+/// Asks the server that runs: what was decided is known to the user's core.
+pub(crate) fn push(arguments: &PushArguments) -> anyhow::Result<()> {
+    let PushAction::Why { user, seq } = arguments.action;
+    let config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
+    print(&ask_running(&config, |data_dir| control::ask_why(data_dir, user, Seq(seq)))?)
 }
 
 /// Asks the server that runs: what devices a user has is known to the user's core.

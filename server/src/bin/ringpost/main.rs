@@ -51,6 +51,7 @@ fn main() -> ExitCode {
             commands::revocations(&folder, if lift { Wish::Lift(subject) } else { Wish::Revoke(subject) })
         }
         Some(Command::Devices(arguments)) => commands::devices(&arguments),
+        Some(Command::Push(arguments)) => commands::push(&arguments),
         Some(Command::Nodes(arguments)) => commands::survey(&arguments, Part::Nodes),
         Some(Command::Map(arguments)) => commands::survey(&arguments, Part::Map),
         Some(Command::Drain(arguments)) => commands::drain(&arguments),

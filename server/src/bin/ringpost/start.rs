@@ -11,11 +11,11 @@ use server::{
     },
     config::{Ack, Backend, Config},
     durability::committer::OnStoreOutage,
-    files::{cluster_file, credentials::Credentials, datadir::DataDir, membership},
+    files::{self, cluster_file, credentials::Credentials, datadir::DataDir, membership},
     io::{ClusterConfig, DatabaseConfig, Node, NodeConfig, StartError, recovery::Progress},
     limits::UNRELEASED_BYTES_MAX,
     operator::{audit::Audit, counters::Counters},
-    shard::{Promise, Settings},
+    shard::{Promise, PushSettings, Settings},
 };
 use storage::{
     IngestError, Store,
@@ -36,6 +36,8 @@ pub(crate) fn start_node(
 ) -> anyhow::Result<Node> {
     let in_data = || format!("{}", data.path().display());
     let cluster = cluster_file::load(config)?;
+    files::push::make_key(&config.push, data.path())?;
+    let push = files::push::load(&config.push, data.path())?;
     membership::claim(data, cluster.as_ref().and_then(ClusterConfig::fixed))?;
     // Read first: if the journal is damaged, the store has not been touched.
     let mut progress = Progress::of_reading(&counters.journal);
@@ -78,7 +80,7 @@ pub(crate) fn start_node(
             presence: config.presence.of_shards(),
             // Each core paces what it sends away itself.
             moves_per_s: (config.cluster.moves_per_s / u32::from(config.cores())).max(1),
-            push: None,
+            push: push.as_ref().map(|settings| of_shards(settings, config.push.delay_ms)),
         },
         data: Arc::clone(data),
         journal,
@@ -101,7 +103,7 @@ pub(crate) fn start_node(
     };
     let started =
         with_history(config, data, StartNode { config: &node, found, credentials, counters }).with_context(in_data)?;
-    started.map_err(|error| match error {
+    let mut started = started.map_err(|error| match error {
         error if error.is_full() => anyhow!(
             "{error}. Nothing is lost, and nobody is served before what the journal holds is in the store: make room for about {} MiB \
              on its disk, and start again",
@@ -113,7 +115,18 @@ pub(crate) fn start_node(
             anyhow::Error::from(error).context(in_data())
         }
         error => error.into(),
-    })
+    })?;
+    if let Some(push) = push {
+        started.start_push(push).context("the push service")?;
+    }
+    Ok(started)
+}
+
+/// What shards must know of the push service.
+fn of_shards(settings: &push::Settings, delay_ms: u64) -> PushSettings {
+    let providers = files::push::providers(settings).map(|provider| 1 << provider.byte()).sum();
+    let server_key = settings.web_push.as_ref().map(|web_push| *web_push.key.public());
+    PushSettings { delay_ms, providers, server_key }
 }
 
 /// A node that starts on whatever store.

@@ -105,6 +105,10 @@ impl Rim for CoreRim {
         self.links.send(Line::Link(link), &bytes);
     }
 
+    fn notify(&mut self, notice: Box<push::Notice>) -> Result<(), Box<push::Notice>> {
+        self.shared.to_push.offer(notice)
+    }
+
     fn set_reading(&mut self, conn: ConnId, state: ReadState) {
         self.connections.set_reading(conn, state, &mut self.ring);
     }

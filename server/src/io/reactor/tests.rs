@@ -78,6 +78,8 @@ impl World {
             common: Arc::new(Common::new(topology, counters, revocations, origins, capacity, 60_000)),
             clock: Clock::new(),
             inquiries: crate::io::shared::Inquiries::default(),
+            push_inquiries: crate::io::shared::Inquiries::default(),
+            to_push: crate::io::push::ToPush::default(),
             mailboxes,
             credentials: RwLock::new(Arc::new(Credentials {
                 keys: Keys::from_pem(pem.as_bytes()).unwrap(),

@@ -1,0 +1,164 @@
+//! What the push service is made from: the keys and accounts that the configuration names, read and checked. Owns the server's own key of
+//! Web Push in the data folder, which is made once.
+
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use proto_spec::Provider;
+use push::{
+    Settings, hosts,
+    keys::{ApnsKey, BadKey, ServiceAccount, VapidKey, WebhookKey},
+    limits::{APNS_URL, FCM_URL},
+    settings::{Apns, Fcm, Pace, TagKey, WebPush, Webhook},
+};
+use rustls::RootCertStore;
+use thiserror::Error;
+
+use crate::{
+    config,
+    files::keyfile::{self, KeyFileError},
+};
+
+/// Where APNs is for apps that are being developed.
+const APNS_SANDBOX_URL: &str = "https://api.sandbox.push.apple.com";
+
+/// The key by which push services know a server, in its data folder.
+pub const WEB_PUSH_KEY: &str = "web-push-key.pem";
+
+/// Why nobody could be notified.
+#[derive(Debug, Error)]
+pub enum PushFileError {
+    /// A file can not be used.
+    #[error(transparent)]
+    File(#[from] KeyFileError),
+    /// A file holds something else.
+    #[error("{path}: {error}", path = path.display())]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: BadKey,
+    },
+    /// What the configuration says is none of what it should be.
+    #[error("{key}: {error}")]
+    Value {
+        /// Which key.
+        key: &'static str,
+        /// What is wrong.
+        error: String,
+    },
+    /// There is nobody whose certificates could be believed.
+    #[error(
+        "no certificates of authorities are found on this machine, by which push providers could be known: install those of the \
+         system (ca-certificates)"
+    )]
+    NoRoots,
+}
+
+/// Makes the data folder's own key of Web Push, if it is the one to be used, and not there yet.
+///
+/// # Errors
+/// It can not be written.
+pub fn make_key(config: &config::Push, data: &Path) -> Result<(), KeyFileError> {
+    if config.web_push.contact.is_empty() || config.web_push_key_file().is_some() {
+        return Ok(());
+    }
+    keyfile::write_if_missing(&data.join(WEB_PUSH_KEY), VapidKey::generate_pem().as_bytes())
+}
+
+/// What the push service of a node with this data folder is made from; none: nobody is to be notified. Reads only.
+///
+/// # Errors
+/// A file or a value can not be used.
+pub fn load(config: &config::Push, data: &Path) -> Result<Option<Settings>, PushFileError> {
+    if !config.is_on() {
+        return Ok(None);
+    }
+    // One that all nodes have, for the tags of conversations: that of the first provider there is.
+    let mut secrets = Vec::new();
+    let webhook = match &*config.webhook.url {
+        "" => None,
+        url => {
+            let path = &config.webhook.key_file;
+            let text = read(path, &mut secrets)?;
+            let text = String::from_utf8_lossy(&text);
+            let key = WebhookKey::from_text(text.trim_end()).map_err(|error| bad_key(path, error))?;
+            Some(Webhook { url: value("push.webhook.url", url)?, key })
+        }
+    };
+    let fcm = match &*config.fcm.account_file {
+        path if path.as_os_str().is_empty() => None,
+        path => {
+            let account =
+                ServiceAccount::from_json(&read(path, &mut secrets)?).map_err(|error| bad_key(path, error))?;
+            Some(Fcm { account, url: value("push.fcm.account_file", FCM_URL)? })
+        }
+    };
+    let apns = apns(&config.apns, &mut secrets)?;
+    // Last, because the folder's own key may be missing before the first start.
+    let web_push = web_push(config, data, &mut secrets)?;
+    let tag_key = TagKey::derived_from(secrets.first().map_or(&[][..], Vec::as_slice));
+    let roots = roots();
+    let is_plain = config.webhook.url.starts_with("http:") && web_push.is_none() && fcm.is_none() && apns.is_none();
+    if roots.is_empty() && !is_plain {
+        return Err(PushFileError::NoRoots);
+    }
+    Ok(Some(Settings { web_push, webhook, fcm, apns, tag_key, roots, pace: Pace::default() }))
+}
+
+/// The providers that these settings have.
+pub fn providers(settings: &Settings) -> impl Iterator<Item = Provider> {
+    let is_there = [
+        (Provider::WebPush, settings.web_push.is_some()),
+        (Provider::Webhook, settings.webhook.is_some()),
+        (Provider::Fcm, settings.fcm.is_some()),
+        (Provider::Apns, settings.apns.is_some()),
+    ];
+    is_there.into_iter().filter_map(|(provider, is_there)| is_there.then_some(provider))
+}
+
+fn web_push(config: &config::Push, data: &Path, secrets: &mut Vec<Vec<u8>>) -> Result<Option<WebPush>, PushFileError> {
+    let contact = &*config.web_push.contact;
+    if contact.is_empty() {
+        return Ok(None);
+    }
+    let contact = value("push.web_push.contact", contact)?;
+    let path = config.web_push_key_file().map_or_else(|| data.join(WEB_PUSH_KEY), Path::to_owned);
+    let key = VapidKey::from_pem(&read(&path, secrets)?).map_err(|error| bad_key(&path, error))?;
+    Ok(Some(WebPush { key, contact, hosts: hosts::HostRules::default() }))
+}
+
+fn apns(config: &config::Apns, secrets: &mut Vec<Vec<u8>>) -> Result<Option<Apns>, PushFileError> {
+    let config::Apns { key_file, key_id, team_id, topic, sandbox } = config;
+    if key_file.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let key =
+        ApnsKey::from_pem(&read(key_file, secrets)?, key_id, team_id).map_err(|error| bad_key(key_file, error))?;
+    let url = if *sandbox { APNS_SANDBOX_URL } else { APNS_URL };
+    Ok(Some(Apns { key, topic: value("push.apns.topic", topic)?, url: value("push.apns.sandbox", url)? }))
+}
+
+/// A file that nobody else may read; what is in it is among the secrets.
+fn read(path: &Path, secrets: &mut Vec<Vec<u8>>) -> Result<Vec<u8>, KeyFileError> {
+    let bytes = keyfile::read_secret(path)?;
+    secrets.push(bytes.clone());
+    Ok(bytes)
+}
+
+fn bad_key(path: &Path, error: BadKey) -> PushFileError {
+    PushFileError::Key { path: path.to_owned(), error }
+}
+
+fn value<T: FromStr<Err: ToString>>(key: &'static str, text: &str) -> Result<T, PushFileError> {
+    text.parse().map_err(|error: T::Err| PushFileError::Value { key, error: error.to_string() })
+}
+
+/// The authorities that the system believes.
+fn roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}

@@ -1,0 +1,257 @@
+//! Notifications on the real server: what reaches a gateway of the operator's, over kills, refusals and reads, and what the operator is
+//! told of it.
+#![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    process::{Command, Output},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
+    thread,
+};
+
+use proto_spec::{
+    ClientFrame, ClientKind, Content, ErrorCode, PushState, RequestId, Resume, SendNumber, Seq, ServerFrame, Show,
+    Subscription, UserId,
+};
+use serde_json::{Value, json};
+use server::config::Push;
+use tests::{connection::Connection, frames::offered, process::Installation, wait_until};
+
+const ALICE: u64 = 1;
+const BOB: u64 = 2;
+
+/// The operator's gateway: it answers all requests with one status, and remembers those that it has taken.
+struct Gateway {
+    address: SocketAddr,
+    status: Arc<AtomicU16>,
+    /// Whatever was asked, with what it was answered, in order.
+    asked: Arc<Mutex<Vec<(u16, BTreeMap<String, String>, Value)>>>,
+}
+
+impl Gateway {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (status, asked) = (Arc::new(AtomicU16::new(200)), Arc::<Mutex<Vec<_>>>::default());
+        let gateway = Self { address, status: Arc::clone(&status), asked: Arc::clone(&asked) };
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                // Whoever is killed amid a request has asked nothing.
+                let Some((headers, body)) = stream.ok().and_then(|stream| request(&stream)) else { continue };
+                let status = status.load(Ordering::SeqCst);
+                asked.lock().unwrap().push((status, headers.1, body));
+                let _ = write!(&headers.0, "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+            }
+        });
+        gateway
+    }
+
+    fn answers(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+
+    /// The bodies of what was answered so.
+    fn answered(&self, status: u16) -> Vec<Value> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|(answer, ..)| *answer == status).map(|(_, _, body)| body.clone()).collect()
+    }
+
+    /// Waits until it has answered something like this so.
+    #[track_caller]
+    fn has(&self, status: u16, notice: &Value) {
+        let is_like =
+            |body: &Value| notice.as_object().unwrap().iter().all(|(key, value)| &body["notice"][key] == value);
+        wait_until(&format!("{notice} answered with {status}"), || self.answered(status).iter().any(is_like));
+    }
+}
+
+/// One request: where to answer it, its headers, and what it holds.
+fn request(stream: &TcpStream) -> Option<((TcpStream, BTreeMap<String, String>), Value)> {
+    let mut reader = BufReader::new(stream);
+    let mut lines = reader.by_ref().lines();
+    let first = lines.next()?.ok()?;
+    assert_eq!(first, "POST /hook HTTP/1.1");
+    let mut headers = BTreeMap::new();
+    loop {
+        let line = lines.next()?.ok()?;
+        let Some((name, value)) = line.split_once(": ") else { break };
+        headers.insert(name.to_ascii_lowercase(), value.to_owned());
+    }
+    let mut body = vec![0; headers["content-length"].parse().unwrap()];
+    reader.read_exact(&mut body).ok()?;
+    Some(((stream.try_clone().ok()?, headers), serde_json::from_slice(&body).unwrap()))
+}
+
+/// A server that notifies by this gateway.
+fn installation(gateway: &Gateway) -> Installation {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let key_file = installation.folder().join("gateway.key");
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&key_file).unwrap();
+    file.write_all(b"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n").unwrap();
+    installation.config.push.webhook.url = format!("http://{}/hook", gateway.address);
+    installation.config.push.webhook.key_file = key_file;
+    installation
+}
+
+fn ringpost(installation: &Installation, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    command.args(arguments).arg("--config").arg(installation.folder().join("ringpost.toml")).output().unwrap()
+}
+
+/// Why Bob was notified of a message, as the operator is told.
+fn why(installation: &Installation, seq: Seq) -> String {
+    let output = ringpost(installation, &["push", "why", "--user", "2", &seq.to_string()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn subscription(address: &str) -> Subscription {
+    Subscription { provider: 2, show: Show::Text, address: address.to_owned(), key: Vec::new(), secret: Vec::new() }
+}
+
+fn subscribe(connection: &mut Connection, address: &str) -> PushState {
+    connection.send(&[ClientFrame::Subscribe { request: RequestId(7), subscription: subscription(address) }]);
+    state(connection)
+}
+
+fn state(connection: &mut Connection) -> PushState {
+    connection.until(|frame| match frame {
+        ServerFrame::Subscription { request: RequestId(7), state } => Some(state),
+        _ => None,
+    })
+}
+
+fn say(connection: &mut Connection, number: u64, text: &str) {
+    let (number, to) = (SendNumber(number), UserId(BOB).into());
+    connection.send(&[ClientFrame::Send { number, to, content: Content::text(text) }]);
+    connection.until(|frame| matches!(frame, ServerFrame::Accepted { number: of, .. } if of == number).then_some(()));
+}
+
+/// Where the message with this text stands in the log that is delivered here.
+fn seq_of(connection: &mut Connection, text: &str) -> Seq {
+    connection.until(|frame| {
+        let said = offered(&[frame]).into_iter().find(|(_, said)| said == text);
+        said.map(|(seq, _)| Seq(seq))
+    })
+}
+
+#[test]
+fn what_is_due_survives_a_kill_is_told_once_a_provider_takes_it_and_goes_when_it_is_read() {
+    let gateway = Gateway::start();
+    let mut installation = installation(&gateway);
+    let server = installation.start();
+    let mut phone = installation.login(BOB, 1, Resume::Stored);
+    let told = subscribe(&mut phone, "phone");
+    assert_eq!((told.providers, told.provider, told.address.as_str()), (1 << 2, 2, "phone"));
+    drop(phone);
+    let mut alice = installation.login(ALICE, 1, Resume::Stored);
+    gateway.answers(503);
+    say(&mut alice, 1, "Are you there?");
+    let first = json!({"v": 1, "count": 1, "conversation": "1", "from": "1", "text": "Are you there?"});
+    gateway.has(503, &first);
+    server.kill();
+    assert_eq!(gateway.answered(200), Vec::<Value>::new());
+    gateway.answers(200);
+    // Of what is due the store knows; whoever starts next tells it.
+    let server = installation.start();
+    gateway.has(200, &first);
+    let told = gateway.answered(200).remove(0);
+    assert_eq!((&told["token"], &told["urgency"]), (&json!("phone"), &json!("high")));
+    // It is one notification for the person, however often it is told: the tag is the same over the restart.
+    let tags = |status| gateway.answered(status).into_iter().map(|body| body["notice"]["tag"].clone());
+    let tags: Vec<Value> = tags(503).chain(tags(200)).collect();
+    assert!(tags.iter().all(|tag| tag.is_string() && *tag == tags[0]), "{tags:?}");
+    wait_until("the core is told", || server.metrics()["ringpost_shard_push_under_way{core=\"0\"}"] == 0.0);
+    // On another device Bob reads it: it goes from the screen of the phone.
+    let mut laptop = installation.login(BOB, 2, Resume::After(Seq::ZERO));
+    let seq = seq_of(&mut laptop, "Are you there?");
+    let text = why(&installation, seq);
+    assert!(text.contains("device 1: the provider took the notice\n"), "{text}");
+    assert!(text.contains("a device acknowledged it  no\n"), "{text}");
+    let conversation = UserId(ALICE).into();
+    laptop.send(&[
+        ClientFrame::Acknowledge { seq },
+        ClientFrame::MarkRead { request: RequestId(9), conversation, up_to: seq, tell: false },
+    ]);
+    gateway.has(200, &json!({"v": 1, "tag": tags[0], "clear": true}));
+    let none = ringpost(&installation, &["push", "why", "--user", "2", "4000"]);
+    let words = String::from_utf8_lossy(&none.stderr).into_owned();
+    assert!(!none.status.success() && words.contains("has no received message at 4000"), "{words}");
+    server.stop();
+}
+
+#[test]
+fn a_device_that_the_gateway_does_not_know_any_more_is_told_so_and_may_subscribe_anew() {
+    let gateway = Gateway::start();
+    let mut installation = installation(&gateway);
+    let server = installation.start();
+    let mut phone = installation.login(BOB, 1, Resume::Stored);
+    subscribe(&mut phone, "old");
+    drop(phone);
+    let mut alice = installation.login(ALICE, 1, Resume::Stored);
+    gateway.answers(410);
+    say(&mut alice, 1, "one");
+    gateway.has(410, &json!({"text": "one"}));
+    let of_bob = |what: &str| {
+        let metrics = server.metrics();
+        let cores = metrics.iter().filter(|(name, _)| name.starts_with(&format!("ringpost_shard_push_{what}{{")));
+        cores.map(|(_, value)| *value).sum::<f64>()
+    };
+    wait_until("the subscription is removed", || of_bob("gone_total") == 1.0);
+    gateway.answers(200);
+    say(&mut alice, 2, "two");
+    let mut phone = installation.login(BOB, 1, Resume::Stored);
+    let seq = seq_of(&mut phone, "one");
+    phone.send(&[ClientFrame::FetchSubscription { request: RequestId(7) }]);
+    assert_eq!(state(&mut phone).provider, 0);
+    assert_eq!(gateway.answered(200), Vec::<Value>::new());
+    let text = why(&installation, seq);
+    assert!(text.contains("devices subscribed        none\n"), "{text}");
+    assert!(text.contains("device 1: the provider does not know the device any more"), "{text}");
+    subscribe(&mut phone, "new");
+    drop(phone);
+    say(&mut alice, 3, "three");
+    gateway.has(200, &json!({"text": "three"}));
+    assert!(gateway.answered(200).iter().all(|body| body["token"] == "new"));
+    // Whatever the gateway is asked is signed.
+    let asked = gateway.asked.lock().unwrap();
+    let is_signed = |headers: &BTreeMap<String, String>| {
+        headers["webhook-signature"].starts_with("v1,") && !headers["webhook-id"].is_empty()
+    };
+    assert!(asked.iter().all(|(_, headers, _)| is_signed(headers)));
+    drop(asked);
+    server.stop();
+}
+
+#[test]
+fn a_server_without_a_provider_knows_no_subscriptions_and_one_that_lacks_its_key_does_not_start() {
+    let gateway = Gateway::start();
+    let mut installation = installation(&gateway);
+    let push = installation.config.push.clone();
+    installation.config.push = Push::default();
+    let server = installation.start();
+    let mut phone = installation.login(BOB, 1, Resume::Stored);
+    phone.send(&[ClientFrame::Subscribe { request: RequestId(7), subscription: subscription("phone") }]);
+    let refused = phone.until(|frame| match frame {
+        ServerFrame::Error { code, kind, .. } => Some((code, kind)),
+        _ => None,
+    });
+    assert_eq!(refused, (ErrorCode::UnknownKind, ClientKind::Subscribe.byte()));
+    server.stop();
+    installation.config.push = push;
+    let key_file = installation.config.push.webhook.key_file.clone();
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o644)).unwrap();
+    let (_, words) = installation.refused();
+    assert!(words.contains(key_file.to_str().unwrap()), "{words}");
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&key_file, "no key").unwrap();
+    let (_, words) = installation.refused();
+    assert!(words.contains(key_file.to_str().unwrap()), "{words}");
+}
