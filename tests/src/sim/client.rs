@@ -182,7 +182,7 @@ impl Simulation {
             None => self.new_token(index),
         };
         self.apps[index].token = Some(token.clone());
-        if self.apps[index].is_running() {
+        if self.apps[index].is_running() || self.provider.asleep == Some(self.apps[index].key.0) {
             return;
         }
         if self.apps[index].own.is_none() {
@@ -323,6 +323,14 @@ impl Simulation {
         let text = self.new_text(padding);
         let content = self.content_with(&text);
         self.say(index, to, text, content);
+    }
+
+    /// Writes to somebody in particular.
+    pub(super) fn write_text_to(&mut self, index: usize, to: UserId) {
+        let text = self.new_text(0);
+        let content = Content::text(&text);
+        self.say(index, to, text, content);
+        self.turn(index, Input::Tick);
     }
 
     fn say(&mut self, index: usize, to: UserId, text: String, content: Content) {
@@ -572,6 +580,8 @@ impl Simulation {
                 self.apps[index].connected = true;
                 self.apps[index].epoch = welcome.epoch;
                 self.apps[index].uncommitted.take_if(|seq| *seq <= welcome.committed);
+                self.subscribe_app(index);
+                return true;
             }
             ClientEvent::Skipped { up_to, .. } => {
                 self.reached("log skipped");
@@ -708,7 +718,7 @@ impl Simulation {
                 return true;
             }
             ClientEvent::Devices { devices, .. } => self.check_devices(key, &devices),
-            ClientEvent::Subscription { .. } => {}
+            ClientEvent::Subscription { state, .. } => self.on_subscription(key, state),
             ClientEvent::Digest { fetch, digests } => self.on_digest(index, fetch, &digests),
             ClientEvent::TokenRefreshed { .. } => self.reached("token refreshed"),
             // The clock jumped, or nobody was there to renew it: whoever used the application signs in again.

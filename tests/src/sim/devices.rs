@@ -34,6 +34,7 @@ impl Simulation {
         let key = self.apps[index].key;
         self.crash_app(index);
         self.oracle.kept.remove(&key);
+        self.subscription_removed(key);
         if let Some(own) = self.apps[index].own.take() {
             self.reached("removed device tried to come back");
             self.apps[index].key.1 = own;

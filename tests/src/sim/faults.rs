@@ -117,6 +117,16 @@ pub enum Fault {
     StaleDirectory,
     /// What is pushed of presence is what was pushed before.
     PushAgain,
+    /// A notice that the push service has taken is lost.
+    DropNotices,
+    /// How a notice has ended is not told.
+    LoseOutcomes,
+    /// The rows that say where notifications for devices go are not written.
+    ForgetSubscriptions,
+    /// The rows that say how far users were notified are not written.
+    ForgetNotified,
+    /// The rows that say how conversations are kept are not written.
+    ForgetSettings,
 }
 
 impl Fault {
@@ -178,5 +188,10 @@ impl Fault {
         Self::TypeToAll,
         Self::StaleDirectory,
         Self::PushAgain,
+        Self::DropNotices,
+        Self::LoseOutcomes,
+        Self::ForgetSubscriptions,
+        Self::ForgetNotified,
+        Self::ForgetSettings,
     ];
 }

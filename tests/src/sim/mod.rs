@@ -9,6 +9,7 @@ pub mod faults;
 mod inbox;
 pub(crate) mod network;
 mod node;
+mod notifying;
 pub mod oracle;
 mod presence;
 
@@ -29,6 +30,7 @@ use client::App;
 use faults::Fault;
 use network::{LinkId, Links};
 use node::{Machine, Read};
+use notifying::Provider;
 use oracle::Oracle;
 use presence::Watching;
 
@@ -68,6 +70,7 @@ enum Happening {
     AppAct(usize),
     AppLook(usize),
     AppStart(usize),
+    NoticeEnds { life: u32, id: u64 },
     Crash,
     Start,
     ClockBack { by_ms: i64 },
@@ -172,6 +175,15 @@ pub const SITUATIONS: &[&str] = &[
     "welcome while messages are not committed",
     "word of presence given up",
     "word of presence lost",
+    "crash while somebody sleeps",
+    "crash with a notice under way",
+    "somebody not notified by their provider",
+    "subscription gone",
+    "subscription replaced",
+    "taken off a screen",
+    "somebody notified",
+    "push service full",
+    "device subscribed",
 ];
 
 /// A failed run.
@@ -206,6 +218,7 @@ pub struct Simulation {
     healing: bool,
     next_text: u64,
     watching: Watching,
+    provider: Provider,
     /// The epoch that entries of logs were written in.
     written_in: BTreeMap<(UserId, Seq), EpochId>,
     /// What a user's devices were told first of a message, by its place; for a deliberate fault.
@@ -249,6 +262,7 @@ impl Simulation {
         Self {
             seed,
             watching,
+            provider: Provider::new(seed),
             machine: Machine::new(&mut rng),
             rng,
             now: Now { monotonic_ms: 1_000, wall: wall_at(1_000, BOOTED_MS) },
@@ -284,20 +298,12 @@ impl Simulation {
         }
         self.go_on_until(self.now.monotonic_ms + CHAOS_MS);
         self.heal();
-        // Until nothing is open, with a bound.
-        let end = self.now.monotonic_ms + HEALING_MS;
-        while self.now.monotonic_ms < end && self.oracle.failure.is_none() {
-            // Not in step with the pings of the silent: then links are never empty.
-            self.go_on_until(self.now.monotonic_ms + 1_370);
-            if self.is_quiet() {
-                break;
-            }
+        self.go_on_until_quiet();
+        if self.oracle.failure.is_none() {
+            self.spend_a_night();
+            self.go_on_until_quiet();
         }
         if self.oracle.failure.is_none() {
-            if !self.is_quiet() {
-                let open: Vec<String> = self.apps.iter().map(App::describe).collect();
-                self.oracle.fail(|| format!("after healing something is still open: {open:?}"));
-            }
             // Receipts of the last acknowledgements.
             self.go_on_until(self.now.monotonic_ms + 3_000);
             // Of whom a device has everything; what no device has is delivered to nobody.
@@ -320,6 +326,20 @@ impl Simulation {
             Some(what) => Err(Failure { seed: self.seed, what, trace: self.trace.unwrap_or_default() }),
             None => Ok(self.coverage),
         }
+    }
+
+    /// Until nothing is open, with a bound.
+    fn go_on_until_quiet(&mut self) {
+        let end = self.now.monotonic_ms + HEALING_MS;
+        while self.now.monotonic_ms < end && self.oracle.failure.is_none() {
+            // Not in step with the pings of the silent: then links are never empty.
+            self.go_on_until(self.now.monotonic_ms + 1_370);
+            if self.is_quiet() {
+                return;
+            }
+        }
+        let open: Vec<String> = self.apps.iter().map(App::describe).collect();
+        self.oracle.fail(|| format!("after healing something is still open: {open:?}"));
     }
 
     /// Numbers that were given up in a commit of which a crash has cut off the news are in the store alone.
@@ -431,6 +451,7 @@ impl Simulation {
             Happening::Answer { life: l, core, id, query, read } if l == life => {
                 self.on_answer(core, id, &query, read.map(|read| *read))
             }
+            Happening::NoticeEnds { life: l, id } if l == life => self.on_notice_ends(id),
             Happening::Drain(link) => self.on_drain(link),
             Happening::ToServer(link) => self.on_to_server(link),
             Happening::ToClient(link) => self.on_to_client(link),

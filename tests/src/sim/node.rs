@@ -49,7 +49,7 @@ use storage::{
     journal::{JournalConfig, JournalFolder, SegmentNumber, Write, Writer, recover},
 };
 
-use super::{Happening, Simulation, entries_of, faults::Fault, network::LinkId};
+use super::{Happening, Simulation, entries_of, faults::Fault, network::LinkId, notifying::entries_of_user};
 use crate::rng::Rng;
 
 const JOURNAL: JournalConfig =
@@ -77,6 +77,7 @@ const SETTINGS: Settings = Settings {
     cache: CacheLimits::OFF,
     presence: PresenceSettings::DEFAULT,
     moves_per_s: 1_000,
+    push: None,
 };
 
 /// Small, so that what is kept is left out, pushed out and read anew all the time.
@@ -291,6 +292,12 @@ impl Machine {
         logs
     }
 
+    /// Entries of a user's log that have been decided and are not durable.
+    pub(super) fn undecided_entries(&self, user: UserId) -> Vec<Entry> {
+        let batches = self.alive.iter().flat_map(|life| &life.undecided);
+        batches.flat_map(|(.., records)| entries_of_user(records, user)).cloned().collect()
+    }
+
     /// Whether the store knows that this number was given up.
     pub(super) fn is_void(&self, user: UserId, device: DeviceId, number: SendNumber) -> bool {
         let query = Query::Send { user, device, number };
@@ -396,7 +403,8 @@ impl Simulation {
         let limits = Limits { opened, ..SETTINGS.limits };
         let cache = small_cache(&mut Rng::new(self.seed.wrapping_add(self.machine.life.into())));
         let presence = self.watching.settings;
-        let (settings, journal) = (Settings { promise, limits, cache, presence, ..SETTINGS }, Some(committer));
+        let push = self.provider.settings();
+        let (settings, journal) = (Settings { promise, limits, cache, presence, push, ..SETTINGS }, Some(committer));
         let epoch = EpochId(self.machine.life.into());
         let config =
             CoreConfig { settings, journal, slow_after_ms: SLOW_AFTER_MS, commits_max: 1, epoch, queries_kept_max: 0 };
@@ -459,6 +467,7 @@ impl Simulation {
     fn die(&mut self) {
         self.machine.life += 1;
         self.machine.stopping_since_ms = None;
+        self.lose_notices();
         self.cut_all();
         if self.rng.chance(20) {
             self.reached("wall clock went back");

@@ -147,7 +147,7 @@ impl Rim for TurnRim<'_> {
                 _ => {}
             },
             // The operator of this node asks for nothing; nobody takes the store over here.
-            Order::Locate(..) | Order::Tell(..) | Order::CheckFence => {}
+            Order::Locate(..) | Order::Tell(..) | Order::TellPush(..) | Order::CheckFence => {}
         }
     }
 
@@ -205,6 +205,10 @@ impl Rim for TurnRim<'_> {
 
     fn ask(&mut self, query: QueryId, what: Query) -> Result<(), (QueryId, Query)> {
         self.sim.ask(self.core, query, what)
+    }
+
+    fn notify(&mut self, notice: Box<push::Notice>) -> Result<(), Box<push::Notice>> {
+        self.sim.take_notice(self.core, notice)
     }
 
     fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>, _: usize) -> bool {

@@ -137,6 +137,9 @@ impl Simulation {
                     | (Some(Fault::ForgetDuties), RowKey::Unfinished { .. })
                     | (Some(Fault::ForgetDeleted), RowKey::Deleted { .. })
                     | (Some(Fault::ForgetRemoved), RowKey::Removed { .. })
+                    | (Some(Fault::ForgetSubscriptions), RowKey::Subscription { .. })
+                    | (Some(Fault::ForgetNotified), RowKey::Notified { .. })
+                    | (Some(Fault::ForgetSettings), RowKey::Settings { .. })
             ) || (self.fault == Some(Fault::ForgetChanged)
                 && matches!(row, RowKey::Conversation { .. })
                 // That of a message as it was written says no more than whose it is.
