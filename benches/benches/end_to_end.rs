@@ -75,6 +75,7 @@ fn end_to_end(criterion: &mut Criterion) {
         revocations: Revocations::default(),
         audit: Audit::off(),
         websocket_origins: Vec::new(),
+        shows_page: false,
         cluster: None,
     };
     let keys = Keys::from_pem(pem.as_bytes()).expect("a key");
