@@ -138,8 +138,6 @@ pub struct Links {
     carrier: Carrier,
     /// Plaintext of a receive, while it is looked at.
     plain: Vec<u8>,
-    /// News that did not come from the ring.
-    own_news: Vec<News>,
     /// TLS handshakes done, and those of them that a ticket made short.
     handshakes: Handshakes,
     sources: Sources,
@@ -167,7 +165,6 @@ impl Links {
             connector: trust.map(|trust| Connector::new(trust, count)),
             carrier,
             plain: Vec::new(),
-            own_news: Vec::new(),
             handshakes: Handshakes::default(),
             sources,
             _doorbell: doorbell,
@@ -220,8 +217,14 @@ impl Links {
         result
     }
 
-    /// Hands received bytes to `take`, together with the place for output.
-    pub fn receive<T>(&mut self, slot: u32, bytes: Bytes, take: impl FnOnce(&[u8], &mut Vec<u8>) -> T) -> T {
+    /// Hands received bytes to `take`, together with the place for output. Gives what it says, and why the link is over behind these bytes, if
+    /// TLS or WebSocket have ended it.
+    pub fn receive<T>(
+        &mut self,
+        slot: u32,
+        bytes: Bytes,
+        take: impl FnOnce(&[u8], &mut Vec<u8>) -> T,
+    ) -> (T, Option<String>) {
         let link = &mut self.table[slot as usize];
         if link.queued.capacity() == 0 {
             link.queued = self.spare.pop().unwrap_or_default();
@@ -254,11 +257,10 @@ impl Links {
         self.plain.clear();
         self.ring.give_back(bytes.0);
         self.written(slot);
-        if let Some(words) = fault {
-            self.own_news.push(News::Lost(slot, words));
+        if fault.is_some() {
             self.end(slot);
         }
-        result
+        (result, fault)
     }
 
     fn written(&mut self, slot: u32) {
@@ -280,7 +282,7 @@ impl Links {
             Stage::Connecting | Stage::Open => {
                 link.stage = Stage::Ending;
                 link.queued = Vec::new();
-                (link.tls, link.web) = (None, None);
+                link.tls = None;
                 let flights =
                     [(Op::Connect, link.is_connecting), (Op::Receive, link.is_receiving), (Op::Send, link.is_sending)];
                 for (op, _) in flights.into_iter().filter(|(_, is_in_flight)| *is_in_flight) {
@@ -351,8 +353,7 @@ impl Links {
     /// # Errors
     /// The ring is broken.
     pub fn wait(&mut self, patience: Duration, news: &mut Vec<News>) -> io::Result<()> {
-        news.append(&mut self.own_news);
-        self.ring.submit_and_wait(if news.is_empty() { patience } else { Duration::ZERO })?;
+        self.ring.submit_and_wait(patience)?;
         let mut completions = std::mem::take(&mut self.completions);
         self.ring.take(&mut completions);
         for completion in completions.drain(..) {
@@ -418,6 +419,7 @@ impl Links {
             }
             (Op::Close, _) => {
                 link.stage = Stage::Free;
+                link.web = None;
                 news.push(News::Free(slot));
             }
             _ => {}
@@ -511,10 +513,13 @@ mod tests {
                         News::Refused(slot, error) => format!("refused {slot} {:?}", error.kind()),
                         News::Lost(slot, why) => format!("lost {slot} {why}"),
                         News::Free(slot) => format!("free {slot}"),
-                        News::Bytes(slot, bytes) => self.links.receive(slot, bytes, |bytes, out| {
-                            out.extend_from_slice(b"!");
-                            format!("bytes {slot} {}", String::from_utf8_lossy(bytes))
-                        }),
+                        News::Bytes(slot, bytes) => {
+                            let say = |bytes: &[u8], out: &mut Vec<u8>| {
+                                out.extend_from_slice(b"!");
+                                format!("bytes {slot} {}", String::from_utf8_lossy(bytes))
+                            };
+                            self.links.receive(slot, bytes, say).0
+                        }
                     });
                 }
             }
