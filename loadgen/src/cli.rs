@@ -27,6 +27,7 @@ use crate::{
     stats::Count,
     tls::{ReturnWith, Trust},
     token::Mint,
+    web::Carrier,
     world::World,
 };
 
@@ -76,6 +77,11 @@ struct Target {
     /// With TLS: never come back with a ticket
     #[arg(long, global = true)]
     tls_full: bool,
+
+    /// Connect by WebSocket, as browsers do, with TLS or without; the server's `websocket.listen` or `websocket.tls_listen` is what --server
+    /// names. No redirects are followed
+    #[arg(long, global = true)]
+    websocket: bool,
 
     /// The server's private key for tokens (Ed25519, PKCS#8 PEM): the users of the run are made up here
     #[arg(long, global = true, value_name = "FILE", default_value = "ringpost-data/token-key.pem")]
@@ -146,9 +152,10 @@ impl Target {
             Some(path) => Mint::hs256(path)?,
             None => Mint::ed25519(&self.token_key)?,
         };
+        let carrier = if self.websocket { Carrier::WebSocket } else { Carrier::Bytes };
         let trust = if self.tls || self.tls_ca.is_some() || self.tls_name.is_some() {
             let return_with = if self.tls_full { ReturnWith::Nothing } else { ReturnWith::Ticket };
-            let trust = Trust::new(self.tls_ca.as_deref(), self.tls_name.as_deref(), return_with)?;
+            let trust = Trust::new(self.tls_ca.as_deref(), self.tls_name.as_deref(), return_with, carrier)?;
             trust.name_at(&server.host).map_err(anyhow::Error::msg).context("--server")?;
             Some(trust)
         } else {
@@ -156,12 +163,14 @@ impl Target {
         };
         Ok(World {
             server,
-            redirects: match (self.no_redirects, self.allow_remote) {
+            // They lead to where the protocol is spoken without WebSocket.
+            redirects: match (self.no_redirects || self.websocket, self.allow_remote) {
                 (true, _) => Redirects::Refused,
                 (false, true) => Redirects::ToAnywhere,
                 (false, false) => Redirects::ToThisMachine,
             },
             trust,
+            carrier,
             mint: Arc::new(mint),
             first_user: self.first_user,
             tolerates_disconnects: self.tolerate_disconnects,
@@ -228,6 +237,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let mut notes = plan.notes.clone();
     if world.trust.is_some() {
         notes.push("All connections spoke TLS 1.3.".to_owned());
+    }
+    if world.carrier == Carrier::WebSocket {
+        notes.push("All connections spoke WebSocket.".to_owned());
     }
     if !world.compares_histories {
         notes.push("Histories were not compared (--no-history).".to_owned());

@@ -29,4 +29,5 @@ pub mod stats;
 pub mod tls;
 pub mod token;
 pub mod verify;
+pub mod web;
 pub mod world;

@@ -1,8 +1,9 @@
 //! Links: the connections of one lane on its ring, from connect to close. Knows bytes, not frames.
 //!
 //! A link lives in the slot of its direct descriptor, which is also its device's place in the crew. The slot is used again only when no
-//! operation of its old life is in flight. Output of a turn leaves in one send; an idle link owns no buffer. If links speak TLS,
-//! what is written and what is received is the plaintext; what is written before the end of the TLS handshake waits for it.
+//! operation of its old life is in flight. Output of a turn leaves in one send; an idle link owns no buffer. What is written and what is
+//! received is the protocol's bytes, whether links speak TLS, WebSocket or both; what is written before their handshakes are done waits for
+//! them.
 //!
 //! Stages: free -> connecting -> open -> ending -> closing -> free.
 
@@ -22,6 +23,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::devices::Node;
 use crate::limits::{BUFFER_KEPT_BYTES, BUFFERS_KEPT, SLOTS_SPARE, SOURCE_CONNECTIONS_MAX, SOURCE_LIVES};
 use crate::tls::{Connector, LinkTls, Trust};
+use crate::web::{Carrier, Web};
 
 /// Error numbers of Linux that mean something here; the ring gives them as they are.
 const ENOBUFS: i32 = 105;
@@ -42,6 +44,8 @@ struct Link {
     /// Bytes that wait for the end of the turn, or of the send in flight. Nothing allocated while idle.
     queued: Vec<u8>,
     tls: Option<Box<LinkTls>>,
+    /// Above TLS.
+    web: Option<Box<Web>>,
     generation: u32,
     stage: Stage,
     is_connecting: bool,
@@ -53,13 +57,17 @@ struct Link {
 }
 
 /// With the ring's place for a send.
-const _: () = assert!(size_of::<Link>() + size_of::<Vec<u8>>() <= 72);
+const _: () = assert!(size_of::<Link>() + size_of::<Vec<u8>>() <= 80);
 
 impl Link {
     fn has_output(&self) -> bool {
-        match &self.tls {
+        let has_output = match &self.web {
             None => !self.queued.is_empty(),
-            Some(tls) => tls.has_pending() || (tls.is_open() && !self.queued.is_empty()),
+            Some(web) => web.has_output(&self.queued),
+        };
+        match &self.tls {
+            None => has_output,
+            Some(tls) => tls.has_pending() || (tls.is_open() && has_output),
         }
     }
 }
@@ -127,10 +135,9 @@ pub struct Links {
     spare: Vec<Vec<u8>>,
     completions: Vec<Completion>,
     connector: Option<Connector>,
+    carrier: Carrier,
     /// Plaintext of a receive, while it is looked at.
     plain: Vec<u8>,
-    /// News that did not come from the ring.
-    own_news: Vec<News>,
     /// TLS handshakes done, and those of them that a ticket made short.
     handshakes: Handshakes,
     sources: Sources,
@@ -139,11 +146,11 @@ pub struct Links {
 }
 
 impl Links {
-    /// Room for `count` links, which speak TLS if somebody is to be trusted.
+    /// Room for `count` links, which speak TLS if somebody is to be trusted, and carry their bytes like this.
     ///
     /// # Errors
     /// The kernel or the process's limits do not allow it.
-    pub fn new(count: usize, sources: Sources, trust: Option<&Trust>) -> Result<Self, SetupError> {
+    pub fn new(count: usize, sources: Sources, trust: Option<&Trust>, carrier: Carrier) -> Result<Self, SetupError> {
         let doorbell = Doorbell::new().map_err(|error| SetupError::Other { step: "eventfd", error })?;
         let mut ring = Ring::new((count + SLOTS_SPARE) as u32, &doorbell)?;
         ring.disable_doorbell();
@@ -156,8 +163,8 @@ impl Links {
             spare: Vec::new(),
             completions: Vec::new(),
             connector: trust.map(|trust| Connector::new(trust, count)),
+            carrier,
             plain: Vec::new(),
-            own_news: Vec::new(),
             handshakes: Handshakes::default(),
             sources,
             _doorbell: doorbell,
@@ -189,8 +196,12 @@ impl Links {
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => return Err(io::Error::other("a node with TLS among others without")),
         };
+        let web = match self.carrier {
+            Carrier::Bytes => None,
+            Carrier::WebSocket => Some(Box::new(Web::asking(&node.address, slot ^ generation.rotate_left(16)))),
+        };
         self.ring.install(slot, socket)?;
-        *link = Link { tls, generation, stage: Stage::Connecting, is_connecting: true, ..Link::default() };
+        *link = Link { tls, web, generation, stage: Stage::Connecting, is_connecting: true, ..Link::default() };
         self.ring.connect(slot, generation, node.target);
         Ok(())
     }
@@ -206,14 +217,20 @@ impl Links {
         result
     }
 
-    /// Hands received bytes to `take`, together with the place for output.
-    pub fn receive<T>(&mut self, slot: u32, bytes: Bytes, take: impl FnOnce(&[u8], &mut Vec<u8>) -> T) -> T {
+    /// Hands received bytes to `take`, together with the place for output. Gives what it says, and why the link is over behind these bytes, if
+    /// TLS or WebSocket have ended it.
+    pub fn receive<T>(
+        &mut self,
+        slot: u32,
+        bytes: Bytes,
+        take: impl FnOnce(&[u8], &mut Vec<u8>) -> T,
+    ) -> (T, Option<String>) {
         let link = &mut self.table[slot as usize];
         if link.queued.capacity() == 0 {
             link.queued = self.spare.pop().unwrap_or_default();
         }
         let mut fault = None;
-        let result = match (&mut link.tls, &self.connector) {
+        let received = match (&mut link.tls, &self.connector) {
             (Some(tls), Some(connector)) => {
                 connector.turn_to(slot);
                 match tls.receive(self.ring.bytes_mut(&bytes.0), &mut self.plain) {
@@ -221,23 +238,29 @@ impl Links {
                         self.handshakes.done += u64::from(heard.opened);
                         self.handshakes.resumed += u64::from(heard.opened && tls.is_resumed());
                     }
-                    Err(error) => fault = Some(error),
+                    Err(error) => fault = Some(format!("TLS: {error}")),
                 }
-                let result = take(&self.plain, &mut link.queued);
-                self.plain.clear();
-                result
+                &mut self.plain[..]
             }
             // Came before the link was ended.
-            (None, Some(_)) => take(&[], &mut link.queued),
-            (_, None) => take(self.ring.bytes(&bytes.0), &mut link.queued),
+            (None, Some(_)) => &mut [],
+            (_, None) => self.ring.bytes_mut(&bytes.0),
         };
+        let received = match &mut link.web {
+            None => received,
+            Some(web) => web.receive(received).unwrap_or_else(|words| {
+                fault = fault.take().or(Some(words));
+                &mut []
+            }),
+        };
+        let result = take(received, &mut link.queued);
+        self.plain.clear();
         self.ring.give_back(bytes.0);
         self.written(slot);
-        if let Some(fault) = fault {
-            self.own_news.push(News::Lost(slot, format!("TLS: {fault}")));
+        if fault.is_some() {
             self.end(slot);
         }
-        result
+        (result, fault)
     }
 
     fn written(&mut self, slot: u32) {
@@ -274,6 +297,9 @@ impl Links {
     /// Ends a link when everything queued has been sent.
     pub fn end_when_sent(&mut self, slot: u32) {
         let link = &mut self.table[slot as usize];
+        if let Some(web) = &mut link.web {
+            link.queued = web.finish(std::mem::take(&mut link.queued));
+        }
         if let Some(tls) = &mut link.tls {
             tls.finish(&std::mem::take(&mut link.queued));
             if tls.has_pending() && !link.is_dirty {
@@ -295,10 +321,22 @@ impl Links {
             link.is_dirty = false;
             if link.stage == Stage::Open && !link.is_sending && link.has_output() {
                 link.is_sending = true;
-                let bytes = match &mut link.tls {
+                let is_open = link.tls.as_ref().is_none_or(|tls| tls.is_open());
+                let plain = match &mut link.web {
+                    _ if !is_open => Vec::new(),
                     None => std::mem::take(&mut link.queued),
+                    Some(web) => {
+                        let mut framed = self.spare.pop().unwrap_or_default();
+                        web.seal(&mut link.queued, &mut framed);
+                        if link.queued.is_empty() {
+                            keep(&mut self.spare, std::mem::take(&mut link.queued));
+                        }
+                        framed
+                    }
+                };
+                let bytes = match &mut link.tls {
+                    None => plain,
                     Some(tls) => {
-                        let plain = if tls.is_open() { std::mem::take(&mut link.queued) } else { Vec::new() };
                         let mut bytes = self.spare.pop().unwrap_or_default();
                         tls.seal(&plain, &mut bytes);
                         keep(&mut self.spare, plain);
@@ -315,8 +353,7 @@ impl Links {
     /// # Errors
     /// The ring is broken.
     pub fn wait(&mut self, patience: Duration, news: &mut Vec<News>) -> io::Result<()> {
-        news.append(&mut self.own_news);
-        self.ring.submit_and_wait(if news.is_empty() { patience } else { Duration::ZERO })?;
+        self.ring.submit_and_wait(patience)?;
         let mut completions = std::mem::take(&mut self.completions);
         self.ring.take(&mut completions);
         for completion in completions.drain(..) {
@@ -382,6 +419,7 @@ impl Links {
             }
             (Op::Close, _) => {
                 link.stage = Stage::Free;
+                link.web = None;
                 news.push(News::Free(slot));
             }
             _ => {}
@@ -459,7 +497,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let target = listener.local_addr().unwrap();
             let node = node(target);
-            let links = Links::new(4, Sources::new(3, 0), None).unwrap();
+            let links = Links::new(4, Sources::new(3, 0), None, Carrier::Bytes).unwrap();
             Self { listener, node, links, seen: Vec::new() }
         }
 
@@ -475,10 +513,13 @@ mod tests {
                         News::Refused(slot, error) => format!("refused {slot} {:?}", error.kind()),
                         News::Lost(slot, why) => format!("lost {slot} {why}"),
                         News::Free(slot) => format!("free {slot}"),
-                        News::Bytes(slot, bytes) => self.links.receive(slot, bytes, |bytes, out| {
-                            out.extend_from_slice(b"!");
-                            format!("bytes {slot} {}", String::from_utf8_lossy(bytes))
-                        }),
+                        News::Bytes(slot, bytes) => {
+                            let say = |bytes: &[u8], out: &mut Vec<u8>| {
+                                out.extend_from_slice(b"!");
+                                format!("bytes {slot} {}", String::from_utf8_lossy(bytes))
+                            };
+                            self.links.receive(slot, bytes, say).0
+                        }
                     });
                 }
             }

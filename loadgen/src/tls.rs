@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, ensure};
-use proto_spec::ALPN;
+use proto_spec::{ALPN, WEBSOCKET_ALPN};
 use rim::tls::Tls;
 use rustls::{
     ClientConfig, NamedGroup, RootCertStore,
@@ -21,6 +21,8 @@ use rustls::{
     crypto::aws_lc_rs::default_provider,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
+
+use crate::web::Carrier;
 
 /// One end of a link that speaks TLS.
 pub type LinkTls = Tls<UnbufferedClientConnection>;
@@ -48,7 +50,12 @@ impl Trust {
     ///
     /// # Errors
     /// There is none, or the name is none that a certificate can have.
-    pub fn new(roots: Option<&Path>, name: Option<&str>, return_with: ReturnWith) -> anyhow::Result<Self> {
+    pub fn new(
+        roots: Option<&Path>,
+        name: Option<&str>,
+        return_with: ReturnWith,
+        carrier: Carrier,
+    ) -> anyhow::Result<Self> {
         let mut store = RootCertStore::empty();
         match roots {
             Some(path) => {
@@ -66,7 +73,11 @@ impl Trust {
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(store)
             .with_no_client_auth();
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        let protocol = match carrier {
+            Carrier::Bytes => ALPN,
+            Carrier::WebSocket => WEBSOCKET_ALPN,
+        };
+        config.alpn_protocols = vec![protocol.to_vec()];
         Ok(Self { config, name, return_with })
     }
 

@@ -15,6 +15,7 @@ use crate::{
     sample::Sight,
     tls::Trust,
     token::Mint,
+    web::Carrier,
 };
 
 /// Where the server is, who the users are, and what is put up with.
@@ -26,6 +27,8 @@ pub struct World {
     pub redirects: Redirects,
     /// Whom to trust, if it speaks TLS.
     pub trust: Option<Trust>,
+    /// What carries the bytes of the protocol.
+    pub carrier: Carrier,
     /// Makes tokens.
     pub mint: Arc<Mint>,
     /// First user id of the run; others follow.

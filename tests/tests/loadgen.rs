@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     process::{Command, Output, Stdio},
     thread,
     time::Duration,
@@ -34,12 +34,17 @@ fn installation() -> Installation {
 
 /// The load generator with these arguments, against the server of this installation.
 fn loadgen(installation: &Installation, arguments: &str) -> Command {
+    loadgen_at(installation.config.listen, installation, arguments)
+}
+
+/// The same, where the server has another address too.
+fn loadgen_at(address: SocketAddr, installation: &Installation, arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost-loadgen"));
     command.args(arguments.split_whitespace());
     if arguments.starts_with("mix") || arguments.starts_with("presence") {
         command.args(PRESENCE.split_whitespace().filter(|_| !arguments.contains("--grace-ms")));
     }
-    command.args(["--json", "--server", &installation.config.listen.to_string()]);
+    command.args(["--json", "--server", &address.to_string()]);
     command.arg("--token-key").arg(installation.data().join("token-key.pem"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -827,5 +832,44 @@ fn over_tls_everybody_comes_back_with_a_ticket_and_everything_is_verified() {
     let output = loadgen(&installation, "connect --connections 3 --stall-after 1").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("tls_required"), "{said}");
+    server.stop();
+}
+
+#[test]
+fn by_websocket_everything_is_verified_with_tls_and_without() {
+    let mut installation = installation();
+    let certificate = certify(&mut installation).display().to_string();
+    let ip = installation.config.listen.ip();
+    installation.config.tls.listen = Some((ip, 0).into());
+    // The address is this test's own, so nobody else takes the ports meanwhile.
+    let listeners = [(); 2].map(|()| TcpListener::bind((ip, 0)).unwrap());
+    let [plain, tls] = listeners.map(|listener| listener.local_addr().unwrap());
+    (installation.config.websocket.listen, installation.config.websocket.tls_listen) = (Some(plain), Some(tls));
+    let server = installation.start();
+    let with_tls = ["--tls-ca", &certificate, "--tls-name", "localhost"];
+    for (address, trust) in [(plain, &[][..]), (tls, &with_tls)] {
+        for (seed, arguments) in [
+            (1, "connect --connections 30 --rounds 3 --lanes 2"),
+            (2, "chat --pairs 5 --messages 40 --window 8"),
+            (3, "mix --users 30 --rate 300 --seconds 2 --leaves 10"),
+            (4, "storm --connections 30 --pairs 3 --rate 50 --jitter 1 --calm 1"),
+        ] {
+            let mut command = loadgen_at(address, &installation, arguments);
+            command.args(["--websocket", "--seed", &seed.to_string()]).args(trust);
+            let output = command.output().unwrap();
+            let report = report(&output);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{arguments}: {report:#} {said}");
+            assert!(report["notes"].to_string().contains("spoke WebSocket"), "{report:#}");
+        }
+    }
+    let upgrades = server.counted("websocket_upgrades_total");
+    assert!(upgrades >= 2 * (90 + 10 + 30 + 30), "{upgrades}");
+    assert_eq!(server.counted("websocket_failed_total"), 0);
+    // Where it is not spoken.
+    let mut command = loadgen(&installation, "connect --connections 3 --stall-after 1 --websocket");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("does not speak WebSocket"), "{said}");
     server.stop();
 }

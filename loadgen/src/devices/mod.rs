@@ -36,6 +36,7 @@ use crate::{
         groups::{GroupFetch, Said, SentId},
         presence::Left,
     },
+    web::Carrier,
 };
 
 /// How the devices of a lane behave.
@@ -47,6 +48,8 @@ pub struct Manners {
     pub redirects: Redirects,
     /// Whom to trust, if it speaks TLS.
     pub trust: Option<Trust>,
+    /// What carries the bytes.
+    pub carrier: Carrier,
     /// Makes tokens.
     pub mint: Arc<Mint>,
     /// Lost connections are part of the run.
@@ -136,7 +139,7 @@ impl Devices {
         let nodes =
             Nodes::new(&manners.server, manners.trust.clone(), manners.redirects, count).map_err(anyhow::Error::msg)?;
         let sources = Sources::new(manners.run, manners.lane);
-        let links = Links::new(count, sources, manners.trust.as_ref())?;
+        let links = Links::new(count, sources, manners.trust.as_ref(), manners.carrier)?;
         let mut sessions = Vec::with_capacity(count);
         sessions.resize_with(count, || Session::new(manners.window));
         Ok(Self {

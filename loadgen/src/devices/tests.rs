@@ -14,7 +14,7 @@ use proto_spec::{
 };
 
 use super::*;
-use crate::{homes::Homes, verify::Text};
+use crate::{homes::Homes, verify::Text, web::Carrier};
 
 const USER: UserId = UserId(7);
 
@@ -104,6 +104,7 @@ fn device_with(first: &Listening, trust: Option<Trust>, redirects: Redirects) ->
         server: Place::find(&first.address, 0).unwrap(),
         redirects,
         trust,
+        carrier: Carrier::Bytes,
         mint: Arc::new(Mint::hs256(&secret).unwrap()),
         tolerates_disconnects: false,
         compares_histories: false,

@@ -23,7 +23,7 @@ impl Devices {
                 let Self { sessions, links, ledger, stats, happened, wakes, now_us, .. } = self;
                 let session = &mut sessions[slot as usize];
                 let was_ready = session.is_ready();
-                let outcome = links.receive(slot, bytes, |bytes, out| {
+                let (outcome, fault) = links.receive(slot, bytes, |bytes, out| {
                     let ledger = &mut ledger.lock();
                     let mut turn = Turn { now_us: *now_us, slot, seat, ledger, stats, out, happened, wake: wakes };
                     session.on_bytes(&mut turn, bytes)
@@ -33,7 +33,11 @@ impl Devices {
                 }
                 self.take_wakes(slot);
                 match outcome {
-                    Ok(()) => {}
+                    Ok(()) => {
+                        if let Some(why) = fault {
+                            self.on_lost(slot, &why);
+                        }
+                    }
                     Err(Ending::Fault(words)) => {
                         self.fault(slot, &words);
                         self.lost(slot, 0, "the server broke the protocol");
@@ -44,12 +48,7 @@ impl Devices {
                     }
                 }
             }
-            News::Lost(slot, why) => {
-                // A bye and the end of the stream come together: the bye has said it all.
-                if self.places[slot as usize].is_wanted && !self.sessions[slot as usize].is_away() {
-                    self.lost(slot, 0, &why);
-                }
-            }
+            News::Lost(slot, why) => self.on_lost(slot, &why),
             News::Free(slot) => {
                 let place = &self.places[slot as usize];
                 if place.is_wanted {
@@ -57,6 +56,13 @@ impl Devices {
                 }
                 self.happened.push(Happened::Gone { slot });
             }
+        }
+    }
+
+    fn on_lost(&mut self, slot: u32, why: &str) {
+        // A bye and the end of the stream come together: the bye has said it all.
+        if self.places[slot as usize].is_wanted && !self.sessions[slot as usize].is_away() {
+            self.lost(slot, 0, why);
         }
     }
 

@@ -43,6 +43,7 @@ pub fn run(world: &World, plan: Plan) -> anyhow::Result<Outcome> {
             server: world.server.clone(),
             redirects: world.redirects,
             trust: world.trust.clone(),
+            carrier: world.carrier,
             mint: Arc::clone(&world.mint),
             tolerates_disconnects: world.tolerates_disconnects,
             compares_histories: world.compares_histories,

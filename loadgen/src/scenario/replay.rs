@@ -402,7 +402,9 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{devices::Redirects, limits::LANE_CONNECTIONS_MAX, place::Place, sample::Sight, token::Mint};
+    use crate::{
+        devices::Redirects, limits::LANE_CONNECTIONS_MAX, place::Place, sample::Sight, token::Mint, web::Carrier,
+    };
 
     #[test]
     fn users_are_made_from_the_names_and_times_begin_at_the_first_line() {
@@ -462,6 +464,7 @@ mod tests {
             server: Place::find("127.0.0.1:1", 1).unwrap(),
             redirects: Redirects::ToThisMachine,
             trust: None,
+            carrier: Carrier::Bytes,
             mint: Arc::new(Mint::hs256(&secret).unwrap()),
             first_user: 1,
             tolerates_disconnects: false,

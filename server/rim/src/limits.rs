@@ -32,5 +32,8 @@ pub const TLS_SERVER_FLIGHT_BYTES_MAX: usize = 64 * 1024 + TLS_RECORD_BYTES_MAX;
 /// have at most, since room for them grows by doubling. One that is idle holds none.
 pub const WEBSOCKET_HELD_BYTES_MAX: usize = 512;
 
+/// Bytes of the answer to a request for WebSocket that a client of ours holds until it is whole. A server's has some 200.
+pub const WEBSOCKET_ANSWER_BYTES_MAX: usize = 8 * 1024;
+
 // The kernel takes powers of two.
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());

@@ -1,5 +1,5 @@
-//! WebSocket: the server's end of one WebSocket connection (RFC 6455) after its upgrade, as a function of bytes in both directions.
-//! No socket, clock or thread in it; it may go from one core to another between any two calls.
+//! WebSocket: one end of a WebSocket connection (RFC 6455) after its upgrade, as a function of bytes in both directions: the server's
+//! end, or in `client.rs` that of a client. No socket, clock or thread in it; it may go from one core to another between any two calls.
 //!
 //! What the peer sends is unmasked where it lies, and given as a part of the same buffer: messages mean nothing here, the bytes of all
 //! of them are one stream. What is sent gets its frame headers where it is gathered: room is left for one as a frame begins, and it is
@@ -8,20 +8,27 @@
 //! Held are a header that is not whole, a control frame that is not whole, and a pong that has not left: below
 //! [`WEBSOCKET_HELD_BYTES_MAX`]. An idle connection owns no buffer.
 
+mod client;
+
 use std::ops::Range;
 
 use thiserror::Error;
+
+pub use self::client::{Client, ClientWebSocket, Opening, OpeningFault};
 
 use crate::limits::WEBSOCKET_HELD_BYTES_MAX;
 
 /// The longest header of a client's frame: two bytes, eight of length, the mask.
 const HEADER_BYTES_MAX: usize = 14;
 
+/// Beside the length: a mask follows.
+const MASKED: u8 = 0x80;
+
 /// The longest payload of a control frame (RFC 6455, 5.5).
 const CONTROL_BYTES_MAX: usize = 125;
 
-/// Room for the header of a frame that is sent: two bytes and two of length.
-const ROOM_BYTES: usize = 4;
+/// Room for the length of a frame that is sent, in its header: two bytes and two of length.
+const LENGTH_BYTES: usize = 4;
 
 /// The longest payload for whose length two bytes are enough.
 const SENT_FRAME_BYTES_MAX: usize = u16::MAX as usize;
@@ -49,12 +56,42 @@ impl CloseCode {
     }
 }
 
+/// Which end it is.
+pub trait Side {
+    /// Whether what comes is masked: what a client says is, and what a server says is not (RFC 6455, 5.1).
+    const HEARS_MASKED: bool;
+    /// Bytes of a mask in the header of what is sent.
+    const MASK_BYTES: usize;
+
+    /// Masks the payload of a frame that ends, and gives its mask.
+    fn mask(&mut self, payload: &mut [u8]) -> [u8; 4];
+}
+
+/// The server's end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Server;
+
+impl Side for Server {
+    const HEARS_MASKED: bool = true;
+    const MASK_BYTES: usize = 0;
+
+    fn mask(&mut self, _payload: &mut [u8]) -> [u8; 4] {
+        [0; 4]
+    }
+}
+
+/// The server's end of a connection.
+pub type WebSocket = Frames<Server>;
+
 /// How a peer has broken the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WebSocketFault {
     /// Clients mask what they send (RFC 6455, 5.1).
     #[error("a frame that is not masked")]
     Unmasked,
+    /// Servers do not.
+    #[error("a frame of a server that is masked")]
+    Masked,
     /// Bits that belong to extensions, of which there are none.
     #[error("a frame with reserved bits")]
     Reserved,
@@ -89,6 +126,7 @@ impl WebSocketFault {
             Self::Text => CloseCode::UNSUPPORTED,
             Self::CloseWords => CloseCode::NOT_UTF8,
             Self::Unmasked
+            | Self::Masked
             | Self::Reserved
             | Self::Kind(_)
             | Self::Length
@@ -112,7 +150,8 @@ pub struct Unframed {
 
 /// One end of a WebSocket connection; see the head of this file.
 #[derive(Debug, Default)]
-pub struct WebSocket {
+pub struct Frames<S: Side> {
+    side: S,
     at: At,
     /// A message has begun and not ended.
     in_message: bool,
@@ -168,6 +207,14 @@ impl WebSocket {
     pub fn new() -> Self {
         Self::default()
     }
+}
+
+impl<S: Side> Frames<S> {
+    /// Bytes that a frame's header is given room for.
+    const ROOM_BYTES: usize = LENGTH_BYTES + S::MASK_BYTES;
+
+    /// What stands beside the length.
+    const MASKED: u8 = if S::MASK_BYTES > 0 { MASKED } else { 0 };
 
     /// Bytes of memory that are held for what is not whole or has not left.
     #[must_use]
@@ -205,7 +252,7 @@ impl WebSocket {
                     let there = if *count == 0 { &bytes[next..] } else { &bytes[next..=next] };
                     let taken = there.len().min(HEADER_BYTES_MAX - *count);
                     header[*count..*count + taken].copy_from_slice(&there[..taken]);
-                    match header_of(&header[..*count + taken], self.in_message) {
+                    match header_of(&header[..*count + taken], self.in_message, S::HEARS_MASKED) {
                         Ok(None) => {
                             *count += taken;
                             next += taken;
@@ -225,7 +272,9 @@ impl WebSocket {
                 }
                 At::Payload { kind, left, mask } => {
                     let part = (bytes.len() - next).min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    unmask(&mut bytes[next..next + part], mask);
+                    if S::HEARS_MASKED {
+                        unmask(&mut bytes[next..next + part], mask);
+                    }
                     *left -= part as u64;
                     let (kind, is_whole) = (*kind, *left == 0);
                     if kind == Kind::Data {
@@ -271,10 +320,10 @@ impl WebSocket {
     pub fn put(&mut self, mut bytes: &[u8], queued: &mut Vec<u8>) {
         while !bytes.is_empty() {
             let begin = *self.frame.get_or_insert_with(|| {
-                queued.extend_from_slice(&[0; ROOM_BYTES]);
-                queued.len() - ROOM_BYTES
+                queued.resize(queued.len() + Self::ROOM_BYTES, 0);
+                queued.len() - Self::ROOM_BYTES
             });
-            let room = SENT_FRAME_BYTES_MAX - (queued.len() - begin - ROOM_BYTES);
+            let room = SENT_FRAME_BYTES_MAX - (queued.len() - begin - Self::ROOM_BYTES);
             let (now, later) = bytes.split_at(bytes.len().min(room));
             queued.extend_from_slice(now);
             bytes = later;
@@ -289,8 +338,17 @@ impl WebSocket {
         self.seal(queued);
         let Some(pong) = self.pong.take() else { return };
         debug_assert_eq!(self.said, Said::Nothing, "who has said close keeps no pong");
-        queued.extend_from_slice(&[0x8a, pong.len() as u8]);
-        queued.extend_from_slice(&pong);
+        self.put_control(0x8a, &pong, queued);
+    }
+
+    /// A control frame.
+    fn put_control(&mut self, first: u8, payload: &[u8], queued: &mut Vec<u8>) {
+        queued.extend_from_slice(&[first, Self::MASKED | payload.len() as u8]);
+        let begin = queued.len() + S::MASK_BYTES;
+        queued.resize(begin, 0);
+        queued.extend_from_slice(payload);
+        let mask = self.side.mask(&mut queued[begin..]);
+        queued[begin - S::MASK_BYTES..begin].copy_from_slice(&mask[..S::MASK_BYTES]);
     }
 
     /// Nothing is queued after this: a close frame is put behind it. It answers that of the peer, or tells what the peer did wrong.
@@ -302,8 +360,7 @@ impl WebSocket {
                 Said::Close(code) | Said::Nonsense(code) => code,
             };
             self.said = Said::Close(code);
-            let [high, low] = code.0.to_be_bytes();
-            queued.extend_from_slice(&[0x88, 2, high, low]);
+            self.put_control(0x88, &code.0.to_be_bytes(), queued);
         }
     }
 
@@ -318,17 +375,19 @@ impl WebSocket {
     /// The frame that has begun in what is queued ends: its header is written.
     pub fn seal(&mut self, queued: &mut Vec<u8>) {
         let Some(begin) = self.frame.take() else { return };
-        let payload = queued.len() - begin - ROOM_BYTES;
+        let payload = queued.len() - begin - Self::ROOM_BYTES;
         self.unsent += payload;
+        let mask = self.side.mask(&mut queued[begin + Self::ROOM_BYTES..]);
+        queued[begin + LENGTH_BYTES..begin + Self::ROOM_BYTES].copy_from_slice(&mask[..S::MASK_BYTES]);
         queued[begin] = 0x82;
         if payload <= CONTROL_BYTES_MAX {
             // Two bytes are enough, and the shortest form must be taken.
-            queued[begin + 1] = payload as u8;
-            queued.copy_within(begin + ROOM_BYTES.., begin + 2);
-            queued.truncate(begin + 2 + payload);
+            queued[begin + 1] = Self::MASKED | payload as u8;
+            queued.copy_within(begin + LENGTH_BYTES.., begin + 2);
+            queued.truncate(queued.len() - (LENGTH_BYTES - 2));
         } else {
-            queued[begin + 1] = 126;
-            queued[begin + 2..begin + ROOM_BYTES].copy_from_slice(&(payload as u16).to_be_bytes());
+            queued[begin + 1] = Self::MASKED | 126;
+            queued[begin + 2..begin + LENGTH_BYTES].copy_from_slice(&(payload as u16).to_be_bytes());
         }
     }
 }
@@ -347,13 +406,13 @@ struct Header {
 }
 
 /// The header of a frame that begins like this; none while it is not whole. What is wrong is said as soon as it is known.
-fn header_of(bytes: &[u8], in_message: bool) -> Result<Option<Header>, WebSocketFault> {
+fn header_of(bytes: &[u8], in_message: bool, hears_masked: bool) -> Result<Option<Header>, WebSocketFault> {
     let [first, second, rest @ ..] = bytes else { return Ok(None) };
     let (is_last, kind) = (first & 0x80 != 0, first & 0x0f);
     if first & 0x70 != 0 {
         return Err(WebSocketFault::Reserved);
     }
-    let (short, is_masked) = (second & 0x7f, second & 0x80 != 0);
+    let (short, is_masked) = (second & !MASKED, second & MASKED != 0);
     let kind = match kind {
         0 | 2 if in_message != (kind == 0) => return Err(WebSocketFault::Order),
         0 | 2 => Kind::Data,
@@ -364,8 +423,8 @@ fn header_of(bytes: &[u8], in_message: bool) -> Result<Option<Header>, WebSocket
         10 => Kind::Pong,
         kind => return Err(WebSocketFault::Kind(kind)),
     };
-    if !is_masked {
-        return Err(WebSocketFault::Unmasked);
+    if is_masked != hears_masked {
+        return Err(if is_masked { WebSocketFault::Masked } else { WebSocketFault::Unmasked });
     }
     let (length, mask) = match short {
         126 => {
@@ -381,7 +440,11 @@ fn header_of(bytes: &[u8], in_message: bool) -> Result<Option<Header>, WebSocket
         short => (Some(u64::from(short)), rest),
     };
     let left = length.ok_or(WebSocketFault::Length)?;
-    let Some((mask, behind)) = mask.split_first_chunk() else { return Ok(None) };
+    let (mask, behind) = match mask.split_first_chunk() {
+        _ if !is_masked => (&[0; 4], mask),
+        Some(split) => split,
+        None => return Ok(None),
+    };
     Ok(Some(Header { kind, left, mask: *mask, is_last, bytes: bytes.len() - behind.len() }))
 }
 

@@ -3,6 +3,7 @@ use std::ops::Range;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::WEBSOCKET_ANSWER_BYTES_MAX;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -303,4 +304,107 @@ proptest! {
         socket.close(&mut queued);
         prop_assert_eq!(read_sent(&queued), (put, Vec::new(), Some(1000)));
     }
+}
+
+/// Carries what one end has queued to the other, in pieces of so many bytes. What that one hears.
+fn carry<S: Side>(queued: &mut Vec<u8>, piece: usize, to: &mut Frames<S>) -> Heard {
+    let mut heard = Heard::default();
+    for piece in std::mem::take(queued).chunks(piece) {
+        let mut bytes = piece.to_vec();
+        let Unframed { data, closed, fault } = to.receive(&mut bytes);
+        heard.data.extend_from_slice(&bytes[data]);
+        heard.closed |= closed;
+        heard.fault = heard.fault.or(fault);
+    }
+    heard
+}
+
+proptest! {
+    #[test]
+    fn what_either_end_says_the_other_hears(
+        turns in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..300), any::<bool>(), 1..400usize), 0..20),
+        long in prop::sample::select(vec![0usize, 125, 126, 65_535, 65_536, 140_000]),
+        number: u32,
+    ) {
+        let (mut client, mut server) = (ClientWebSocket::of_client(number), WebSocket::new());
+        let mut queued = Vec::new();
+        let long = (vec![7; long], true, 1_000);
+        for (said, by_client, piece) in turns.iter().chain([&long, &(long.0.clone(), false, 1_000)]) {
+            let heard = if *by_client {
+                client.put(said, &mut queued);
+                client.finish_frames(&mut queued);
+                carry(&mut queued, *piece, &mut server)
+            } else {
+                server.put(said, &mut queued);
+                server.finish_frames(&mut queued);
+                carry(&mut queued, *piece, &mut client)
+            };
+            prop_assert_eq!(heard, Heard { data: said.clone(), ..Heard::default() });
+        }
+        // A ping of each; then the server ends it, and is answered.
+        client.put_control(0x89, b"client", &mut queued);
+        carry(&mut queued, 3, &mut server);
+        server.finish_frames(&mut queued);
+        server.put_control(0x89, b"server", &mut queued);
+        carry(&mut queued, 3, &mut client);
+        prop_assert!(client.has_pong() && !server.has_pong());
+        server.close(&mut queued);
+        prop_assert!(carry(&mut queued, 1, &mut client).closed && server.awaits_close());
+        client.close(&mut queued);
+        prop_assert!(carry(&mut queued, 1, &mut server).closed && !server.awaits_close());
+    }
+
+    #[test]
+    fn an_answer_to_a_request_is_the_same_in_any_cut(cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
+        let stream = [UPGRADED.as_bytes(), b"frames"].concat();
+        let mut opening = Opening::default();
+        let mut heard = Vec::new();
+        let mut is_open = false;
+        for range in cut_at(&stream, cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect()) {
+            let piece = &stream[range];
+            let head = if is_open { Some(0) } else { opening.answer(piece).unwrap() };
+            is_open = head.is_some();
+            heard.extend_from_slice(head.map_or(&[], |head| &piece[head..]));
+        }
+        prop_assert!(is_open && heard == b"frames");
+    }
+}
+
+/// What the example in RFC 6455, 1.2, answers, with the protocol that is asked for here.
+const UPGRADED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nsec-websocket-protocol: ringpost.v1\r\n\r\n";
+
+#[test]
+fn who_refuses_is_quoted_and_who_answers_something_else_is_foreign() {
+    let refused = |words: &str| Err(OpeningFault::Refused(words.to_owned()));
+    for (answer, result) in [
+        (
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\r\nstopping: it is\n",
+            refused("503 Service Unavailable: stopping: it is"),
+        ),
+        ("HTTP/1.0 101 Switching Protocols\r\n\r\n", Err(OpeningFault::Foreign)),
+        ("\x16\x03\x01", Err(OpeningFault::Foreign)),
+        ("HTTP", Ok(None)),
+        (&UPGRADED.replace("s3pP", "S3pP"), Err(OpeningFault::Foreign)),
+        (&UPGRADED.replace("ringpost.v1", "ringpost.v2"), Err(OpeningFault::Foreign)),
+        (UPGRADED, Ok(Some(UPGRADED.len()))),
+        (&format!("HTTP/1.1 101 {}", "x".repeat(WEBSOCKET_ANSWER_BYTES_MAX)), Err(OpeningFault::TooLong)),
+    ] {
+        assert_eq!(Opening::default().answer(answer.as_bytes()), result, "{answer:.60}");
+    }
+}
+
+#[test]
+fn a_client_masks_each_frame_otherwise_and_hears_none_that_is_masked() {
+    let mut client = ClientWebSocket::of_client(0);
+    let mut said = Vec::new();
+    for _ in 0..2 {
+        client.put(b"the same", &mut said);
+        client.finish_frames(&mut said);
+    }
+    let (first, second) = said.split_at(said.len() / 2);
+    assert!(first[..2] == second[..2] && first[2..6] != second[2..6] && first[6..] != second[6..]);
+    let Unframed { fault, .. } = client.receive(&mut frame(0x82, b"masked"));
+    assert_eq!(fault, Some(WebSocketFault::Masked));
+    assert!(size_of::<ClientWebSocket>() <= size_of::<WebSocket>() + 8);
 }
