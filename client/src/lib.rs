@@ -61,7 +61,7 @@ pub use proto_spec::limits::{
 pub use proto_spec::{
     Act, ActKind, Attachment, AttachmentKind, Body, Capabilities, Content, ContentKind, ConversationId, DeviceId,
     DeviceInfo, Digests, Direction, Durability, Edit, Entry, EpochId, ErrorCode, Event, GroupEntry, GroupId, GroupPage,
-    GroupRow, Inbox, InboxRow, Kinds, MemberInfo, Mention, MessageName, Page, Presence, Reaction, Recipient,
-    RedirectReason, Removal, Reply, Resume, Role, Rules, SendNumber, Seq, Settings, Standing, Stands, Status,
-    TimestampMs, Unsend, UserId, Visibility,
+    GroupRow, Inbox, InboxRow, Kinds, MemberInfo, Mention, MessageName, Page, Presence, Provider, PushState, Reaction,
+    Recipient, RedirectReason, Removal, Reply, Resume, Role, Rules, SendNumber, Seq, Settings, Show, Standing, Stands,
+    Status, Subscription, TimestampMs, Unsend, UserId, Visibility,
 };

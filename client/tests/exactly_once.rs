@@ -229,6 +229,7 @@ impl World {
             | ClientEvent::Members { .. }
             | ClientEvent::Marked { .. }
             | ClientEvent::Devices { .. }
+            | ClientEvent::Subscription { .. }
             | ClientEvent::Digest { .. }
             | ClientEvent::Presence(_)
             | ClientEvent::Presences { .. }

@@ -423,7 +423,7 @@ impl Sorted {
                 run.push(RowKey::Notified { user }.encode(), notified);
             }
             let (subscriptions, standings) = (self.subscriptions.of(at), self.standings.of(at));
-            put_devices(&mut run, user, self.devices.of(at), self.sends.of(at), (standings, subscriptions));
+            put_devices(&mut run, user, self.devices.of(at), self.sends.of(at), standings, subscriptions);
             for &(first, epoch) in self.epochs.of(at) {
                 let key = RowKey::Epoch { user, first }.encode();
                 match epoch {

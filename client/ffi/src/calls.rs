@@ -9,6 +9,7 @@ use crate::{
     entry::{ConversationRow, Setting},
     errors::RingpostError,
     event::Status,
+    push::PushSubscription,
 };
 
 /// A group that is to begin.
@@ -196,6 +197,23 @@ impl Client {
     /// As `Client::mark_read`.
     pub fn fetch_devices(&self) -> Result<u64, RingpostError> {
         Ok(self.client.fetch_devices()?.number())
+    }
+
+    /// Has notifications for this device sent there from now on, or to nobody. The answer is `Event::Subscription`. For after each start,
+    /// and whenever the provider gives the device another token.
+    ///
+    /// # Errors
+    /// The token is empty or too long; else as `Client::mark_read`.
+    pub fn subscribe(&self, subscription: Option<PushSubscription>) -> Result<u64, RingpostError> {
+        Ok(self.client.subscribe(subscription.map(Into::into))?.number())
+    }
+
+    /// Asks how this device is subscribed to notifications, and whom the server can send them by. The answer is `Event::Subscription`.
+    ///
+    /// # Errors
+    /// As `Client::mark_read`.
+    pub fn fetch_subscription(&self) -> Result<u64, RingpostError> {
+        Ok(self.client.fetch_subscription()?.number())
     }
 
     /// Gives a device of the user a name; empty: none.

@@ -74,9 +74,10 @@ impl From<FetchError> for RingpostError {
             FetchError::QueueFull { max } => Self::Full { max: max as u64 },
             FetchError::LogReplaced => Self::LogReplaced,
             FetchError::Ended => Self::Ended,
-            FetchError::TooManyUsers { .. } | FetchError::NameLength { .. } => {
-                Self::Invalid { words: error.to_string() }
-            }
+            FetchError::TooManyUsers { .. }
+            | FetchError::NameLength { .. }
+            | FetchError::AddressLength { .. }
+            | FetchError::BadSubscription(_) => Self::Invalid { words: error.to_string() },
         }
     }
 }

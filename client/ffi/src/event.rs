@@ -5,6 +5,7 @@ use client::{ClientEvent, EndReason, UserPresence};
 use crate::{
     content::Conversation,
     entry::{Device, GroupEntry, GroupRow, LogEntry, Member},
+    push::{PushProvider, PushSubscription},
 };
 
 /// What happened.
@@ -188,6 +189,15 @@ pub enum Event {
         /// All of them.
         devices: Vec<Device>,
     },
+    /// The answer to `Client::fetch_subscription` and to a change of it.
+    Subscription {
+        /// Which one.
+        fetch: u64,
+        /// Whom this server can send notifications by.
+        providers: Vec<PushProvider>,
+        /// How this device is subscribed, if it is.
+        subscription: Option<PushSubscription>,
+    },
     /// What was asked for was refused, and would be refused again.
     FetchRefused {
         /// Which fetch, mark or change.
@@ -327,6 +337,11 @@ impl Event {
             ClientEvent::Devices { fetch, devices } => {
                 Self::Devices { fetch: fetch.number(), devices: devices.iter().map(Into::into).collect() }
             }
+            ClientEvent::Subscription { fetch, state } => Self::Subscription {
+                fetch: fetch.number(),
+                providers: PushProvider::offered(&state),
+                subscription: PushSubscription::of(&state),
+            },
             ClientEvent::FetchRefused { fetch, code, .. } => {
                 Self::FetchRefused { fetch: fetch.number(), code: code.name().to_owned() }
             }

@@ -25,6 +25,7 @@ mod errors;
 mod event;
 mod limits;
 mod list;
+mod push;
 mod receiving;
 mod waiting;
 
@@ -37,6 +38,7 @@ pub use self::{
     errors::RingpostError,
     event::{Event, Page, Presence, Status},
     limits::EVENTS_BATCH_MAX,
+    push::{PushProvider, PushShow, PushSubscription},
 };
 
 uniffi::setup_scaffolding!("ringpost");

@@ -18,7 +18,8 @@ pub(super) fn put_devices(
     user: UserId,
     devices: &[(DeviceId, Option<Seq>)],
     sends: &Sends,
-    (standings, subscriptions): (&[(GroupId, Value)], &[(DeviceId, Option<Value>)]),
+    standings: &[(GroupId, Value)],
+    subscriptions: &[(DeviceId, Option<Value>)],
 ) {
     let (mut devices, mut standings) = (devices.iter().copied().peekable(), standings.iter().copied().peekable());
     let mut subscriptions = subscriptions.iter().copied().peekable();
