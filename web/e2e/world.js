@@ -67,13 +67,13 @@ export class World {
         this.#proxy.restore();
     }
 
-    token(user) {
-        return execFileSync(PROGRAM, ['token', '--user', String(user), '--data', join(this.#folder, 'data')], { encoding: 'utf8' }).trim();
+    token(user, ...more) {
+        return execFileSync(PROGRAM, ['token', '--user', String(user), '--data', join(this.#folder, 'data'), ...more], { encoding: 'utf8' }).trim();
     }
 
     /** What signs a user in. */
     link(user) {
-        return `${this.origin}/#token=${this.token(user)}`;
+        return this.token(user, '--web', this.origin);
     }
 
     async browser() {

@@ -30,6 +30,6 @@ export function signInView(signIn, why) {
             wrong,
             h('button', { class: 'button is-main' }, 'Sign in'),
         ),
-        h('p', { class: 'hint' }, 'Who runs the server makes one with ', h('code', {}, 'ringpost token --user 7 --web'), '. It stays in this browser until you sign out.'),
+        h('p', { class: 'hint' }, 'Who runs the server makes one with ', h('code', {}, `ringpost token --user 7 --web ${location.origin}`), '. It stays in this browser until you sign out.'),
     );
 }
