@@ -92,8 +92,32 @@ test('nobody is kept out by how the page is made, in both themes and on a phone'
 /** Conversations of the inbox that is loaded cold, and messages of the one that is scrolled. */
 const [CONVERSATIONS, MESSAGES] = [1_000, 10_000];
 
+const COLD_LOADS = 5;
+
 /** Messages that are on their way to the server at a time. */
 const AT_A_TIME = 200;
+
+/** Loads the page with nothing in the browser's cache, until the first conversations are painted: { ms, files, bytes }. */
+async function loadCold(page, url) {
+    const loaded = { ms: 0, files: 0, bytes: 0 };
+    await page.call('Network.enable');
+    await page.call('Network.setCacheDisabled', { cacheDisabled: true });
+    page.onEvent = (method, { encodedDataLength }) => {
+        if (method !== 'Network.loadingFinished') return;
+        loaded.files++;
+        loaded.bytes += encodedDataLength;
+    };
+    await page.call('Page.addScriptToEvaluateOnNewDocument', {
+        source: `new MutationObserver((_, observer) => {
+            if (document.querySelectorAll('.row').length === 0) return;
+            observer.disconnect();
+            requestAnimationFrame(() => setTimeout(() => (window.usableAt = performance.now())));
+        }).observe(document, { subtree: true, childList: true })`,
+    });
+    await page.go(url);
+    loaded.ms = Math.round(await page.waits('the inbox is usable', 'window.usableAt'));
+    return loaded;
+}
 
 async function inParts(count, does) {
     for (let from = 0; from < count; from += AT_A_TIME) await Promise.all(Array.from({ length: Math.min(AT_A_TIME, count - from) }, (_, at) => does(from + at)));
@@ -107,28 +131,16 @@ test('how long the page takes to a usable inbox, and how it scrolls, is told', a
         await inParts(MESSAGES, (at) => (at % 3 === 0 ? bob : me).text({ user: BigInt(at % 3 === 0 ? ALICE : BOB) }, `Message ${at}: ${'and so on '.repeat(at % 17)}`).answer);
 
         const { browser, page } = await world.person(ALICE);
-        // Another browser session of the same profile, with nothing in its cache.
-        await page.call('Network.enable');
-        await page.call('Network.clearBrowserCache');
-        const cold = await browser.open();
-        let bytes = 0;
-        let requests = 0;
-        await cold.call('Network.enable');
-        await cold.call('Network.setCacheDisabled', { cacheDisabled: true });
-        cold.onEvent = (method, { encodedDataLength }) => {
-            if (method !== 'Network.loadingFinished') return;
-            requests++;
-            bytes += encodedDataLength;
-        };
-        await page.close();
-        await cold.call('Page.addScriptToEvaluateOnNewDocument', { source: `new MutationObserver((_, observer) => {
-            if (document.querySelectorAll('.row').length === 0) return;
-            observer.disconnect();
-            requestAnimationFrame(() => setTimeout(() => (window.usableAt = performance.now())));
-        }).observe(document, { subtree: true, childList: true })` });
-        await cold.go(`${world.origin}/`);
-        const usableMs = await cold.waits('the inbox is usable', 'window.usableAt');
-        console.log(`cold load to a usable inbox of ${CONVERSATIONS} conversations: ${Math.round(usableMs)} ms, ${requests} files, ${bytes} bytes with their heads`);
+        const loads = [];
+        let cold = page;
+        for (let n = 0; n < COLD_LOADS; n++) {
+            await cold.close();
+            cold = await browser.open();
+            loads.push(await loadCold(cold, `${world.origin}/`));
+        }
+        loads.sort((a, b) => a.ms - b.ms);
+        const [{ ms, files, bytes }] = loads;
+        console.log(`cold load to a usable inbox of ${CONVERSATIONS} conversations: ${ms} ms, the fastest of ${COLD_LOADS} (the median ${loads[COLD_LOADS >> 1].ms}); ${files} answers, ${bytes} bytes with their heads`);
         await cold.waits('all conversations are listed', `document.querySelectorAll('.row').length > ${CONVERSATIONS}`);
 
         await cold.evaluate(`location.hash = '#/user/${BOB}'`);

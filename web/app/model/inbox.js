@@ -70,9 +70,12 @@ export class Inbox {
      * and `row` or `group`. `last` is { from, content } or undefined; a `from` of undefined is oneself.
      */
     rows(me) {
-        const users = this.#conversations.rows.map((row) => ({
-            conversation: row.conversation, row, settings: row.settings, unread: row.unread, time: timeOf(row.last), last: row.last,
-        }));
+        // They come by the places of their last messages; one that this device changed does not say when it was written.
+        let latest = Infinity;
+        const users = this.#conversations.rows.map((row) => {
+            latest = Math.min(latest, timeOf(row.last));
+            return { conversation: row.conversation, row, settings: row.settings, unread: row.unread, time: latest, last: row.last };
+        });
         const groups = this.groups.all.filter(([, { row }]) => row !== undefined).map(([id, group]) => ({
             conversation: { group: id }, group, settings: group.settings, ...ofGroup(group, me),
         }));
