@@ -30,7 +30,10 @@ test('two browsers and a chat hold one history, though connections are cut and t
     const chat = world.chat(BOB, ALICE);
     const texts = [];
     const talk = async (when) => {
-        for (const [who, name] of [[alice, 'alice'], [bob, 'bob']]) {
+        for (const [who, name] of [
+            [alice, 'alice'],
+            [bob, 'bob'],
+        ]) {
             await who.writes(`${name} ${when}`);
             texts.push(`${name} ${when}`);
         }
@@ -58,7 +61,10 @@ test('two browsers and a chat hold one history, though connections are cut and t
     await until('the chat has all', () => chat.texts.size + chat.lines.filter(sent).length >= texts.length);
     const shown = await bob.texts();
     const own = texts.filter((text) => text.startsWith('chat'));
-    assert.deepEqual([...chat.texts].sort(([a], [b]) => a - b).map(([, text]) => text), shown.filter((text) => !own.includes(text)));
+    assert.deepEqual(
+        [...chat.texts].sort(([a], [b]) => a - b).map(([, text]) => text),
+        shown.filter((text) => !own.includes(text)),
+    );
 });
 
 test('of two tabs one leads and the other follows; whichever is closed, the other goes on', async () => {

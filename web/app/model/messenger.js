@@ -4,7 +4,7 @@
 // words for a person about something that they asked for and that went wrong.
 
 import { conversationKey, conversationOf, isMessage } from '/client/index.js';
-import { FOUND_MAX, PAGE_MESSAGES, QUOTE_BYTES_MAX, THREADS_MAX, WATCHED_MAX } from '../limits.js';
+import { FOUND_MAX, PAGE_MESSAGES, THREADS_MAX, WATCHED_MAX } from '../limits.js';
 import { Inbox, KEPT } from './inbox.js';
 import { groupItems } from './group_items.js';
 import { Thread } from './thread.js';
@@ -44,7 +44,10 @@ export class Messenger {
         this.#now = now;
         this.#changed = changed;
         this.#notice = notice;
-        this.#inbox = new Inbox((name, fields) => client.request(name, fields), () => this.#onList());
+        this.#inbox = new Inbox(
+            (name, fields) => client.request(name, fields),
+            () => this.#onList(),
+        );
     }
 
     /** Begins, with the messages that an earlier page left without an answer. */
@@ -97,7 +100,9 @@ export class Messenger {
     /** Why nobody can write there; undefined: one can. */
     lockOf({ user, group }) {
         if (group === undefined) {
-            return (this.settingsOf({ user }) & KEPT.blocked) === 0n ? undefined : 'You have blocked them. Nothing that they write comes here.';
+            return (this.settingsOf({ user }) & KEPT.blocked) === 0n
+                ? undefined
+                : 'You have blocked them. Nothing that they write comes here.';
         }
         const { standing, row } = this.groupOf(group);
         if (row === undefined) return undefined;
@@ -131,7 +136,10 @@ export class Messenger {
             for (const item of groupItems(group, this.me)) all.push({ conversation: { group: id }, item });
         }
         const has = ({ item: { content } }) => content !== undefined && words.textOf(content)?.toLocaleLowerCase().includes(wanted);
-        return all.filter(has).sort((a, b) => b.item.time - a.item.time).slice(0, FOUND_MAX);
+        return all
+            .filter(has)
+            .sort((a, b) => b.item.time - a.item.time)
+            .slice(0, FOUND_MAX);
     }
 
     // ---- What a person does ----
@@ -168,7 +176,7 @@ export class Messenger {
     }
 
     reply({ name, content }, text) {
-        return this.send({ reply: { ...name, quote: quoteOf(words.excerpt(content, this.nameOf)), text } });
+        return this.send({ reply: { ...name, quote: words.quoteOf(words.excerpt(content, this.nameOf)), text } });
     }
 
     edit({ name, content }, text) {
@@ -318,7 +326,8 @@ export class Messenger {
     }
 
     #onGroupEntry(group, entry) {
-        for (const { id, accepted } of this.#waiting.values()) if (entry.from === this.me && accepted === entry.origin) this.#waiting.delete(id);
+        for (const { id, accepted } of this.#waiting.values())
+            if (entry.from === this.me && accepted === entry.origin) this.#waiting.delete(id);
         this.#inbox.groupEntry(group, entry);
         if (group === this.open?.group) this.#loadOpen();
     }
@@ -416,19 +425,16 @@ export class Messenger {
     }
 
     #itemOfWaiting({ id, content, time, failed }) {
-        return { key: `waiting ${id}`, id, isMine: true, name: { author: this.me }, time, content, tick: failed === undefined ? 'waiting' : 'failed', failed, reactions: [] };
+        return {
+            key: `waiting ${id}`,
+            id,
+            isMine: true,
+            name: { author: this.me },
+            time,
+            content,
+            tick: failed === undefined ? 'waiting' : 'failed',
+            failed,
+            reactions: [],
+        };
     }
 }
-
-/** The beginning of a text, as much of it as a reply may quote. */
-export function quoteOf(text) {
-    let quote = '';
-    let bytes = 0;
-    for (const char of text) {
-        bytes += new TextEncoder().encode(char).length;
-        if (bytes > QUOTE_BYTES_MAX) break;
-        quote += char;
-    }
-    return quote;
-}
-

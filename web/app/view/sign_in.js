@@ -26,10 +26,24 @@ export function signInView(signIn, why) {
         h(
             'form',
             { submit },
-            h('textarea', { name: 'token', rows: 4, required: true, 'aria-label': 'Token or link', autocomplete: 'off', spellcheck: 'false', autofocus: true }),
+            h('textarea', {
+                name: 'token',
+                rows: 4,
+                required: true,
+                'aria-label': 'Token or link',
+                autocomplete: 'off',
+                spellcheck: 'false',
+                autofocus: true,
+            }),
             wrong,
             h('button', { class: 'button is-main' }, 'Sign in'),
         ),
-        h('p', { class: 'hint' }, 'Who runs the server makes one with ', h('code', {}, `ringpost token --user 7 --web ${location.origin}`), '. It stays in this browser until you sign out.'),
+        h(
+            'p',
+            { class: 'hint' },
+            'Who runs the server makes one with ',
+            h('code', {}, `ringpost token --user 7 --web ${location.origin}`),
+            '. It stays in this browser until you sign out.',
+        ),
     );
 }

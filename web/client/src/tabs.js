@@ -396,7 +396,8 @@ export class Tabs extends EventTarget {
     }
 
     async #hear(said) {
-        if (said.type !== undefined) return said.only === undefined || said.only === this.#tab ? this.#tell(said.type, said.detail) : undefined;
+        if (said.only !== undefined && said.only !== this.#tab) return undefined;
+        if (said.type !== undefined) return this.#tell(said.type, said.detail);
         if (said.leader !== undefined) {
             this.#wish({});
             return this.#askAgain();
