@@ -1,7 +1,7 @@
 // Where the page begins: who is signed in, with which store and connection, and what is shown of it.
 
 import { Tabs, conversationKey, deleteIndexedDbStore, followPage, isMessage, openIndexedDbStore } from '/client/index.js';
-import { accountOf, tokenIn } from './model/account.js';
+import { userOf, tokenIn } from './model/account.js';
 import { KEPT } from './model/inbox.js';
 import { Messenger } from './model/messenger.js';
 import * as words from './model/words.js';
@@ -39,7 +39,7 @@ const conversationIn = (hash) => {
 const hashOf = (conversation) => (conversation === undefined ? '' : `#/${conversationKey(conversation).replace(' ', '/')}`);
 
 async function begin(token) {
-    const { user } = accountOf(token);
+    const user = userOf(token);
     const name = `${location.host}/${user}`;
     const store = await openIndexedDbStore(name);
     const { device, messages } = await store.load();

@@ -35,6 +35,8 @@ export class Messenger {
     /** Up to where reading was told, by key. */
     #told = new Map();
     #isLoading = new Set();
+    /** Settles when the list is loaded; undefined: nobody has asked for it. */
+    #isListing;
 
     /** `names`: a Map from users to what the person calls them. */
     constructor({ me, client, names, changed, notice, now = Date.now }) {
@@ -258,7 +260,7 @@ export class Messenger {
             case 'welcome':
                 this.connection = { state: 'ready' };
                 this.visibility = detail.visibility;
-                if (!this.#inbox.isLoaded) this.#load();
+                this.#load();
                 break;
             case 'disconnected':
                 this.connection = { state: 'waiting', words: detail.reason.words, againAt: this.#now() + (detail.retry_in_ms ?? 0) };
@@ -355,13 +357,16 @@ export class Messenger {
     // ---- Loading ----
 
     #load() {
-        // What is refused is asked for again with the next welcome.
-        this.#inbox.load().catch(() => {});
+        this.#isListing ??= this.#inbox.load().catch(() => {
+            // What is refused is asked for again with the next welcome.
+            this.#isListing = undefined;
+        });
         this.#loadOpen();
     }
 
     #discard() {
         this.#inbox.discard();
+        this.#isListing = undefined;
         this.#threads.clear();
         this.#told.clear();
         this.#load();

@@ -32,6 +32,8 @@ export class App {
         says: h('p', { class: 'head-says', 'aria-live': 'polite' }),
     };
     #isDue = false;
+    /** The conversation that was chosen last. */
+    #shown;
     #headOf;
 
     /** `does`: { show, reconnect, reload, signOut, signIn, notices, device }. */
@@ -128,8 +130,10 @@ export class App {
     /** Another conversation was chosen. */
     shown() {
         this.render();
-        if (this.#model.open === undefined) this.element.querySelector('.row[data-last]')?.focus();
+        const { open } = this.#model;
+        if (open === undefined) this.#list.focus(this.#shown);
         else if (!matchMedia(NARROW).matches) this.#composer.focus();
+        this.#shown = open;
     }
 
     goTo(place) {

@@ -38,6 +38,11 @@ export class List {
         this.#rows.querySelector('button')?.click();
     }
 
+    /** Goes to the row of a conversation, from which somebody comes back. */
+    focus(conversation) {
+        if (conversation !== undefined) this.#made.get(conversationKey(conversation))?.element.firstChild.focus();
+    }
+
     #toggleArchive() {
         this.#isArchiveShown = !this.#isArchiveShown;
         this.render();

@@ -1,6 +1,6 @@
 // Where somebody gives a token who has none in this browser.
 
-import { accountOf, tokenIn } from '../model/account.js';
+import { userOf, tokenIn } from '../model/account.js';
 import { h } from './dom.js';
 
 /** `signIn`: called with a token that can be read. `why`: what was wrong with the one before. */
@@ -11,7 +11,7 @@ export function signInView(signIn, why) {
         const token = tokenIn(new FormData(event.currentTarget).get('token'));
         try {
             if (token === undefined) throw new Error('This is no token. Paste the whole line or link that you were given.');
-            accountOf(token);
+            userOf(token);
             signIn(token);
         } catch ({ message }) {
             wrong.textContent = message;
