@@ -158,8 +158,8 @@ test('a link signs in and is taken out of the address at once; a pasted token do
         null,
     ]);
 
+    // The same page with another fragment: it is loaded anew by itself.
     await page.go(world.link(BOB));
-    await page.call('Page.reload');
     await page.waits('Bob is connected', isReady);
     assert.equal(await page.evaluate('location.href'), `${world.origin}/`);
     const { entries } = await page.call('Page.getNavigationHistory');

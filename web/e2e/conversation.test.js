@@ -150,8 +150,9 @@ test('who has cleared their storage signs in again and has everything', async ()
     await agree([alice, bob], ['before']);
     await alice.page.call('Storage.clearDataForOrigin', { origin: world.origin, storageTypes: 'all' });
     await bob.writes('after');
+    await alice.page.go('about:blank');
+    await alice.page.waits('it is away', `location.href === 'about:blank'`);
     await alice.page.go(world.link(ALICE));
-    await alice.page.call('Page.reload');
     await alice.isConnected();
     await alice.opens(BOB);
     await agree([alice, bob], ['before', 'after']);

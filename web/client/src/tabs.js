@@ -235,6 +235,8 @@ export class Tabs extends EventTarget {
         this.#leading = leading;
         for (const type of TOLD) client.addEventListener(type, ({ detail }) => this.#leading === leading && this.#onTold(type, detail));
         this.#say({ leader: this.#tab });
+        // What others have stored while this tab was about to lead, nobody heard of.
+        client.look();
         this.#doWishes();
         this.#askAgain();
         this.#watchLease();
