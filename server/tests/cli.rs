@@ -134,6 +134,19 @@ fn a_server_greets_mints_and_stops_with_zero_on_either_signal() {
 }
 
 #[test]
+fn a_token_comes_as_a_link_to_the_page_that_has_it_in_its_fragment() {
+    let world = World::new();
+    world.serve().greeting();
+    let output = world.run(&["token", "--user", "7", "--data", "data", "--web", "https://chat.example.org/"]);
+    let link = String::from_utf8(output.stdout).unwrap();
+    let token = link.strip_prefix("https://chat.example.org/#token=").unwrap().strip_suffix('\n').unwrap();
+    assert!(
+        token.split('.').count() == 3 && !token.contains(char::is_whitespace),
+        "no code for what is no terminal: {token}"
+    );
+}
+
+#[test]
 fn a_server_that_is_alone_says_so_and_one_that_does_not_run_says_nothing() {
     let world = World::new();
     let ask = |command: &[&str]| world.run(&[command, &["--data", "data"]].concat());

@@ -7,8 +7,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The oldest Node that runs what is tested: with `--import`, and `fetch`.
-const NODE_MIN: u32 = 20;
+/// The oldest Node that runs these tests, which a hook of its own lets find what the page finds.
+const NODE_MIN: (u32, u32) = (18, 19);
 
 /// Debian's browser.
 const CHROMIUM: &str = "/usr/bin/chromium";
@@ -21,10 +21,11 @@ fn web() -> PathBuf {
 fn has_node() -> bool {
     let version = Command::new("node").arg("--version").output().map(|output| output.stdout).unwrap_or_default();
     let version = String::from_utf8(version).unwrap();
-    let major = version.trim().trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok());
-    let is_new: bool = major.is_some_and(|major: u32| major >= NODE_MIN);
+    let mut numbers = version.trim().trim_start_matches('v').split('.').map_while(|number| number.parse().ok());
+    let is_new = numbers.next().zip(numbers.next()).is_some_and(|found| found >= NODE_MIN);
     if !is_new {
-        println!("NOT RUN: there is no node from {NODE_MIN} on; this one is {version:?}");
+        let (major, minor) = NODE_MIN;
+        println!("NOT RUN: there is no node of {major}.{minor} or newer, but {:?}", version.trim());
     }
     is_new
 }
@@ -40,7 +41,9 @@ fn run(folder: &str, flags: &[&str]) {
     let output = command.stderr(Stdio::inherit()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     // What was measured, and what was not run.
-    said.lines().filter(|line| line.starts_with("# ") && !line.starts_with("# Subtest")).for_each(|line| println!("{line}"));
+    said.lines()
+        .filter(|line| line.starts_with("# ") && !line.starts_with("# Subtest"))
+        .for_each(|line| println!("{line}"));
     assert!(output.status.success(), "{said}");
 }
 

@@ -22,9 +22,6 @@ export const WATCHED_MAX = 90;
 /** Messages that a search shows, the newest. */
 export const FOUND_MAX = 50;
 
-/** Bytes of what is answered that a reply has of it (SPEC 7). */
-export const QUOTE_BYTES_MAX = 256;
-
 /** Milliseconds for which a word about something that went wrong is shown. */
 export const NOTICE_MS = 6_000;
 

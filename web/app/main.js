@@ -1,7 +1,7 @@
 // Where the page begins: who is signed in, with which store and connection, and what is shown of it.
 
 import { Tabs, conversationKey, deleteIndexedDbStore, followPage, isMessage, openIndexedDbStore } from '/client/index.js';
-import { accountOf, tokenIn } from './model/account.js';
+import { userOf, tokenIn } from './model/account.js';
 import { KEPT } from './model/inbox.js';
 import { Messenger } from './model/messenger.js';
 import * as words from './model/words.js';
@@ -39,12 +39,17 @@ const conversationIn = (hash) => {
 const hashOf = (conversation) => (conversation === undefined ? '' : `#/${conversationKey(conversation).replace(' ', '/')}`);
 
 async function begin(token) {
-    const { user } = accountOf(token);
+    const user = userOf(token);
     const name = `${location.host}/${user}`;
     const store = await openIndexedDbStore(name);
     const { device, messages } = await store.load();
     const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
-    const tabs = new Tabs(`${scheme}://${location.host}/v1/ws`, () => localStorage.getItem(TOKEN) ?? token, { name, store, skip_above: SKIP_ABOVE, follows_redirects: false });
+    const tabs = new Tabs(`${scheme}://${location.host}/v1/ws`, () => localStorage.getItem(TOKEN) ?? token, {
+        name,
+        store,
+        skip_above: SKIP_ABOVE,
+        follows_redirects: false,
+    });
     const model = new Messenger({
         me: user,
         client: tabs,
@@ -70,7 +75,15 @@ async function begin(token) {
         localStorage.removeItem(TOKEN);
         location.reload();
     };
-    const does = { show, notices, device, signOut, signIn: toSignIn, reload: () => location.reload(), reconnect: () => tabs.reconnectNow() };
+    const does = {
+        show,
+        notices,
+        device,
+        signOut,
+        signIn: toSignIn,
+        reload: () => location.reload(),
+        reconnect: () => tabs.reconnectNow(),
+    };
     const app = new App(model, does, new StoredMap(sessionStorage, `ringpost drafts of ${user}`, String));
 
     listen(tabs, model, notices);
@@ -91,7 +104,12 @@ function listen(tabs, model, notices) {
         const isWanted = (settings & KEPT.mentions) !== 0n ? isNamed : (settings & KEPT.muted) === 0n;
         if (from === model.me || !isMessage(content) || !isWanted || !tabs.isLeading || tabs.isLookedAt) return;
         const by = conversation.group === undefined ? '' : `${model.nameOf(from)}: `;
-        notices.announce(conversationKey(conversation), model.titleOf(conversation), `${by}${words.excerpt(content, model.nameOf)}`, conversation);
+        notices.announce(
+            conversationKey(conversation),
+            model.titleOf(conversation),
+            `${by}${words.excerpt(content, model.nameOf)}`,
+            conversation,
+        );
     };
     for (const type of Tabs.EVENTS) {
         tabs.addEventListener(type, ({ detail }) => {
@@ -101,7 +119,8 @@ function listen(tabs, model, notices) {
                 const { from, content } = detail.entry;
                 announce({ user: from }, from, content, model.settingsOf({ user: from }));
             }
-            if (type === 'group_entry') announce({ group: detail.group }, detail.entry.from, detail.entry.content, model.settingsOf({ group: detail.group }));
+            if (type === 'group_entry')
+                announce({ group: detail.group }, detail.entry.from, detail.entry.content, model.settingsOf({ group: detail.group }));
         });
     }
 }
@@ -112,7 +131,10 @@ function nameDevice(tabs, device) {
     if (localStorage.getItem(KEY) === String(device)) return;
     const [browser = 'Browser'] = /Firefox|Edg|OPR|Chrome|Safari/.exec(navigator.userAgent) ?? [];
     const [system = 'unknown system'] = /Android|iPhone|iPad|Windows|Mac OS|Linux/.exec(navigator.userAgent) ?? [];
-    tabs.request('name_device', { device, name: `${browser} on ${system}` }).then(() => localStorage.setItem(KEY, String(device)), () => {});
+    tabs.request('name_device', { device, name: `${browser} on ${system}` }).then(
+        () => localStorage.setItem(KEY, String(device)),
+        () => {},
+    );
 }
 
 takeToken();

@@ -61,17 +61,57 @@ test('who looks elsewhere sees how many are unread, who is there and who types',
     await alice.opens(BOB);
     await alice.page.waits('nothing is unread', `document.querySelector('.row .count') === null && document.title === 'Ringpost'`);
     await bob.page.evaluate(`document.querySelector('.composer textarea').value = ''`);
-    // Kept out of sight, and found again.
+    // What is loaded is found, and a search that ends leaves the list as it was.
+    await alice.page.evaluate(
+        `(() => { const search = document.querySelector('.search input'); search.value = 'tw'; search.dispatchEvent(new Event('input')); })()`,
+    );
+    await alice.reads('.found .row', 'two');
+    await alice.page.evaluate(`document.querySelector('.search input').focus()`);
+    await alice.page.press('Escape');
+    await alice.page.waits(
+        'the list is as it was',
+        `document.querySelector('.found').hidden && document.querySelectorAll('.row').length >= 1`,
+    );
+    // Kept out of sight.
     await alice.clicks('.talk .icon-button', 'Details');
     await alice.clicks('.toggle', 'Archived');
     await alice.reads('.archive', 'Archived (1)');
+});
+
+test('what comes while nobody looks is announced, once for all tabs, unless it is muted', async () => {
+    const [alice, bob] = [await world.person(ALICE), await world.person(BOB)];
+    const follower = await alice.tab();
+    const listen = `localStorage.setItem('ringpost notices', 'on'); window.told = []; window.Notification = class {
+        static permission = 'granted';
+        constructor(title, { body, tag }) { told.push([title, body, tag]); }
+        addEventListener() {}
+    }`;
+    for (const { page } of [alice, follower]) await page.evaluate(listen);
+    await bob.opens(ALICE);
+    await bob.writes('while she looks');
+    await alice.reads('.row', 'while she looks');
+    // Another tab hides both.
+    await alice.browser.open('about:blank');
+    await alice.page.waits('nobody looks', `document.visibilityState === 'hidden'`);
+    await bob.writes('while she does not');
+    await alice.page.waits('it is announced', 'told.length > 0');
+    await alice.page.evaluate(`[...document.querySelectorAll('.row')].find((of) => of.textContent.includes('User ${BOB}')).click()`);
+    await alice.clicks('.talk .icon-button', 'Details');
+    await alice.clicks('.toggle', 'Muted');
+    await alice.page.waits('it is muted', `document.querySelector('.row.is-muted') !== null`);
+    await bob.writes('while it is muted');
+    await alice.sees('while it is muted');
+    const told = [...(await alice.page.evaluate('told')), ...(await follower.page.evaluate('told'))];
+    assert.deepEqual(told, [[`User ${BOB}`, 'while she does not', `user ${BOB}`]]);
 });
 
 test('a group is begun, written to, and left', async () => {
     const [alice, bob] = [await world.person(ALICE), await world.person(BOB)];
     await alice.clicks('.icon-button', 'New conversation');
     await alice.page.waits('the dialog is open', `document.querySelector('dialog input[name=name]') !== null`);
-    await alice.page.evaluate(`document.querySelector('dialog input[name=name]').value = 'Hiking crew'; document.querySelector('dialog input[name=users]').value = '${BOB}, ${CAROL}'`);
+    await alice.page.evaluate(
+        `document.querySelector('dialog input[name=name]').value = 'Hiking crew'; document.querySelector('dialog input[name=users]').value = '${BOB}, ${CAROL}'`,
+    );
     await alice.clicks('dialog button', 'Begin a group');
     await alice.reads('.head h1', 'Hiking crew');
     await alice.writes('Saturday at eight?');
@@ -98,7 +138,9 @@ test('a link signs in and is taken out of the address at once; a pasted token do
     const page = await browser.open(`${world.origin}/`);
     await page.waits('it asks for a token', `document.querySelector('.sign-in textarea') !== null`);
     const paste = async (text) => {
-        await page.evaluate(`document.querySelector('.sign-in textarea').value = ${JSON.stringify(text)}; document.querySelector('.sign-in button').click()`);
+        await page.evaluate(
+            `document.querySelector('.sign-in textarea').value = ${JSON.stringify(text)}; document.querySelector('.sign-in button').click()`,
+        );
     };
     await paste('nonsense');
     await page.waits('it says what is wrong', `document.querySelector('.wrong').textContent.includes('no token')`);
@@ -111,14 +153,20 @@ test('a link signs in and is taken out of the address at once; a pasted token do
     await page.waits('the dialog has it', `${signOut} !== undefined`);
     await page.evaluate(`${signOut}.click()`);
     await page.waits('it asks for a token again', `document.querySelector('.sign-in textarea') !== null`);
-    assert.deepEqual(await page.evaluate(`indexedDB.databases().then((all) => [all.length, localStorage.getItem('ringpost token')])`), [0, null]);
+    assert.deepEqual(await page.evaluate(`indexedDB.databases().then((all) => [all.length, localStorage.getItem('ringpost token')])`), [
+        0,
+        null,
+    ]);
 
+    // The same page with another fragment: it is loaded anew by itself.
     await page.go(world.link(BOB));
-    await page.call('Page.reload');
     await page.waits('Bob is connected', isReady);
     assert.equal(await page.evaluate('location.href'), `${world.origin}/`);
     const { entries } = await page.call('Page.getNavigationHistory');
-    assert.ok(entries.slice(-1).every(({ url }) => !url.includes('token')), 'nor is it in the history');
+    assert.ok(
+        entries.slice(-1).every(({ url }) => !url.includes('token')),
+        'nor is it in the history',
+    );
     assert.deepEqual(page.faults, []);
 });
 

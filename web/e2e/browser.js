@@ -8,8 +8,16 @@ import { join } from 'node:path';
 export const PROGRAM = process.env.RINGPOST_CHROMIUM ?? '/usr/bin/chromium';
 
 const FLAGS = [
-    '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--remote-debugging-pipe', '--window-size=1280,800',
+    '--headless=new',
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    '--remote-debugging-pipe',
+    '--window-size=1280,800',
 ];
 
 /** What is waited for comes within so long, in milliseconds, on a machine that has much else to do. */
@@ -37,7 +45,9 @@ export class Browser {
     static async start() {
         const browser = new Browser();
         browser.#profile = await mkdtemp(join(tmpdir(), 'ringpost-chromium-'));
-        browser.#child = spawn(PROGRAM, [...FLAGS, `--user-data-dir=${browser.#profile}`, 'about:blank'], { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] });
+        browser.#child = spawn(PROGRAM, [...FLAGS, `--user-data-dir=${browser.#profile}`, 'about:blank'], {
+            stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
+        });
         browser.#child.stdio[4].setEncoding('utf8').on('data', (data) => browser.#onData(data));
         await browser.call('Browser.getVersion');
         return browser;
@@ -118,8 +128,14 @@ export class Page {
 
     /** The value of an expression, which may be a promise. A page that is loaded anew meanwhile has none. */
     async evaluate(expression) {
-        const { result, exceptionDetails } = await this.call('Runtime.evaluate', { expression, awaitPromise: true, returnByValue: true, userGesture: true });
-        if (exceptionDetails !== undefined) throw new Error(`${expression}: ${exceptionDetails.exception?.description ?? exceptionDetails.text}`);
+        const { result, exceptionDetails } = await this.call('Runtime.evaluate', {
+            expression,
+            awaitPromise: true,
+            returnByValue: true,
+            userGesture: true,
+        });
+        if (exceptionDetails !== undefined)
+            throw new Error(`${expression}: ${exceptionDetails.exception?.description ?? exceptionDetails.text}`);
         return result.value;
     }
 
@@ -157,8 +173,10 @@ export class Page {
 
     #onEvent(method, params) {
         this.onEvent(method, params);
-        if (method === 'Runtime.exceptionThrown') this.faults.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
+        if (method === 'Runtime.exceptionThrown')
+            this.faults.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
         // A connection that is lost is no fault of the page.
-        if (method === 'Log.entryAdded' && params.entry.level === 'error' && params.entry.source !== 'network') this.faults.push(params.entry.text);
+        if (method === 'Log.entryAdded' && params.entry.level === 'error' && params.entry.source !== 'network')
+            this.faults.push(params.entry.text);
     }
 }

@@ -30,7 +30,10 @@ test('two browsers and a chat hold one history, though connections are cut and t
     const chat = world.chat(BOB, ALICE);
     const texts = [];
     const talk = async (when) => {
-        for (const [who, name] of [[alice, 'alice'], [bob, 'bob']]) {
+        for (const [who, name] of [
+            [alice, 'alice'],
+            [bob, 'bob'],
+        ]) {
             await who.writes(`${name} ${when}`);
             texts.push(`${name} ${when}`);
         }
@@ -58,7 +61,10 @@ test('two browsers and a chat hold one history, though connections are cut and t
     await until('the chat has all', () => chat.texts.size + chat.lines.filter(sent).length >= texts.length);
     const shown = await bob.texts();
     const own = texts.filter((text) => text.startsWith('chat'));
-    assert.deepEqual([...chat.texts].sort(([a], [b]) => a - b).map(([, text]) => text), shown.filter((text) => !own.includes(text)));
+    assert.deepEqual(
+        [...chat.texts].sort(([a], [b]) => a - b).map(([, text]) => text),
+        shown.filter((text) => !own.includes(text)),
+    );
 });
 
 test('of two tabs one leads and the other follows; whichever is closed, the other goes on', async () => {
@@ -144,8 +150,9 @@ test('who has cleared their storage signs in again and has everything', async ()
     await agree([alice, bob], ['before']);
     await alice.page.call('Storage.clearDataForOrigin', { origin: world.origin, storageTypes: 'all' });
     await bob.writes('after');
+    await alice.page.go('about:blank');
+    await alice.page.waits('it is away', `location.href === 'about:blank'`);
     await alice.page.go(world.link(ALICE));
-    await alice.page.call('Page.reload');
     await alice.isConnected();
     await alice.opens(BOB);
     await agree([alice, bob], ['before', 'after']);

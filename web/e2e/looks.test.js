@@ -24,7 +24,13 @@ async function furnished(world) {
     await say(me, toBob, { text: 'I have the train at ten' });
     const quote = 'Yes, just back. What did I miss?';
     const name = { author: BigInt(ALICE), author_seq: seq };
-    await say(bob, toAlice, { reply: { ...name, quote, text: 'The new release is out. We moved the history to the database last night, and nobody has noticed: https://example.org/notes' } });
+    await say(bob, toAlice, {
+        reply: {
+            ...name,
+            quote,
+            text: 'The new release is out. We moved the history to the database last night, and nobody has noticed: https://example.org/notes',
+        },
+    });
     await say(bob, toAlice, { reaction: { ...name, reaction: '👍' } });
     await say(me, toBob, { text: '🎉' });
     const wrong = await say(me, toBob, { text: 'To somebody else' });
@@ -38,7 +44,9 @@ async function furnished(world) {
 }
 
 async function violations(page) {
-    const found = await page.evaluate(`axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => violations.map(({ id, help, nodes }) => [id, help, nodes.slice(0, 3).map(({ html, any }) => html.slice(0, 200) + ' ' + (any[0]?.message ?? ''))]))`);
+    const found = await page.evaluate(
+        `axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => violations.map(({ id, help, nodes }) => [id, help, nodes.slice(0, 3).map(({ html, any }) => html.slice(0, 200) + ' ' + (any[0]?.message ?? ''))]))`,
+    );
     return JSON.stringify(found, null, 1);
 }
 
@@ -55,28 +63,41 @@ test('nobody is kept out by how the page is made, in both themes and on a phone'
         const views = [
             ['sign-in', signIn, async () => {}],
             ['list', alice.page, async () => {}],
-            ['conversation', alice.page, async () => {
-                await alice.opens(BOB);
-                await alice.sees('🎉');
-                await alice.does('🎉');
-            }],
+            [
+                'conversation',
+                alice.page,
+                async () => {
+                    await alice.opens(BOB);
+                    await alice.sees('🎉');
+                    await alice.does('🎉');
+                },
+            ],
             ['group', alice.page, async () => alice.clicks('.row', 'Hiking crew')],
-            ['details', alice.page, async () => {
-                await alice.clicks('.talk .icon-button', 'Details');
-                await alice.reads('dialog', 'Members');
-            }],
-            ['account', alice.page, async () => {
-                await alice.page.evaluate(`document.querySelector('dialog').close()`);
-                await alice.clicks('.icon-button', 'Account');
-                await alice.reads('dialog', 'this browser');
-            }],
+            [
+                'details',
+                alice.page,
+                async () => {
+                    await alice.clicks('.talk .icon-button', 'Details');
+                    await alice.reads('dialog', 'Members');
+                },
+            ],
+            [
+                'account',
+                alice.page,
+                async () => {
+                    await alice.page.evaluate(`document.querySelector('dialog').close()`);
+                    await alice.clicks('.icon-button', 'Account');
+                    await alice.reads('dialog', 'this browser');
+                },
+            ],
         ];
         for (const [name, page, show] of views) {
             await show();
             for (const [size, [width, height]] of Object.entries(SIZES)) {
                 for (const theme of ['light', 'dark']) {
                     await page.look(width, height, theme);
-                    if (RINGPOST_PICTURES !== undefined) writeFileSync(join(RINGPOST_PICTURES, `${name}-${size}-${theme}.png`), await page.picture());
+                    if (RINGPOST_PICTURES !== undefined)
+                        writeFileSync(join(RINGPOST_PICTURES, `${name}-${size}-${theme}.png`), await page.picture());
                     if (RINGPOST_AXE === undefined) continue;
                     await page.evaluate(readFileSync(RINGPOST_AXE, 'utf8'));
                     assert.equal(await violations(page), '[]', `${name}, ${size}, ${theme}`);
@@ -92,11 +113,36 @@ test('nobody is kept out by how the page is made, in both themes and on a phone'
 /** Conversations of the inbox that is loaded cold, and messages of the one that is scrolled. */
 const [CONVERSATIONS, MESSAGES] = [1_000, 10_000];
 
+const COLD_LOADS = 5;
+
 /** Messages that are on their way to the server at a time. */
 const AT_A_TIME = 200;
 
+/** Loads the page with nothing in the browser's cache, until the first conversations are painted: { ms, files, bytes }. */
+async function loadCold(page, url) {
+    const loaded = { ms: 0, files: 0, bytes: 0 };
+    await page.call('Network.enable');
+    await page.call('Network.setCacheDisabled', { cacheDisabled: true });
+    page.onEvent = (method, { encodedDataLength }) => {
+        if (method !== 'Network.loadingFinished') return;
+        loaded.files++;
+        loaded.bytes += encodedDataLength;
+    };
+    await page.call('Page.addScriptToEvaluateOnNewDocument', {
+        source: `new MutationObserver((_, observer) => {
+            if (document.querySelectorAll('.row').length === 0) return;
+            observer.disconnect();
+            requestAnimationFrame(() => setTimeout(() => (window.usableAt = performance.now())));
+        }).observe(document, { subtree: true, childList: true })`,
+    });
+    await page.go(url);
+    loaded.ms = Math.round(await page.waits('the inbox is usable', 'window.usableAt'));
+    return loaded;
+}
+
 async function inParts(count, does) {
-    for (let from = 0; from < count; from += AT_A_TIME) await Promise.all(Array.from({ length: Math.min(AT_A_TIME, count - from) }, (_, at) => does(from + at)));
+    for (let from = 0; from < count; from += AT_A_TIME)
+        await Promise.all(Array.from({ length: Math.min(AT_A_TIME, count - from) }, (_, at) => does(from + at)));
 }
 
 test('how long the page takes to a usable inbox, and how it scrolls, is told', async () => {
@@ -104,31 +150,28 @@ test('how long the page takes to a usable inbox, and how it scrolls, is told', a
     try {
         const [me, bob] = [await world.client(BigInt(ALICE)), await world.client(BigInt(BOB))];
         await inParts(CONVERSATIONS, (at) => me.text({ user: BigInt(1_000 + at) }, `Message to number ${at}`).answer);
-        await inParts(MESSAGES, (at) => (at % 3 === 0 ? bob : me).text({ user: BigInt(at % 3 === 0 ? ALICE : BOB) }, `Message ${at}: ${'and so on '.repeat(at % 17)}`).answer);
+        await inParts(
+            MESSAGES,
+            (at) =>
+                (at % 3 === 0 ? bob : me).text(
+                    { user: BigInt(at % 3 === 0 ? ALICE : BOB) },
+                    `Message ${at}: ${'and so on '.repeat(at % 17)}`,
+                ).answer,
+        );
 
         const { browser, page } = await world.person(ALICE);
-        // Another browser session of the same profile, with nothing in its cache.
-        await page.call('Network.enable');
-        await page.call('Network.clearBrowserCache');
-        const cold = await browser.open();
-        let bytes = 0;
-        let requests = 0;
-        await cold.call('Network.enable');
-        await cold.call('Network.setCacheDisabled', { cacheDisabled: true });
-        cold.onEvent = (method, { encodedDataLength }) => {
-            if (method !== 'Network.loadingFinished') return;
-            requests++;
-            bytes += encodedDataLength;
-        };
-        await page.close();
-        await cold.call('Page.addScriptToEvaluateOnNewDocument', { source: `new MutationObserver((_, observer) => {
-            if (document.querySelectorAll('.row').length === 0) return;
-            observer.disconnect();
-            requestAnimationFrame(() => setTimeout(() => (window.usableAt = performance.now())));
-        }).observe(document, { subtree: true, childList: true })` });
-        await cold.go(`${world.origin}/`);
-        const usableMs = await cold.waits('the inbox is usable', 'window.usableAt');
-        console.log(`cold load to a usable inbox of ${CONVERSATIONS} conversations: ${Math.round(usableMs)} ms, ${requests} files, ${bytes} bytes with their heads`);
+        const loads = [];
+        let cold = page;
+        for (let n = 0; n < COLD_LOADS; n++) {
+            await cold.close();
+            cold = await browser.open();
+            loads.push(await loadCold(cold, `${world.origin}/`));
+        }
+        loads.sort((a, b) => a.ms - b.ms);
+        const [{ ms, files, bytes }] = loads;
+        console.log(
+            `cold load to a usable inbox of ${CONVERSATIONS} conversations: ${ms} ms, the fastest of ${COLD_LOADS} (the median ${loads[COLD_LOADS >> 1].ms}); ${files} answers, ${bytes} bytes with their heads`,
+        );
         await cold.waits('all conversations are listed', `document.querySelectorAll('.row').length > ${CONVERSATIONS}`);
 
         await cold.evaluate(`location.hash = '#/user/${BOB}'`);
@@ -152,7 +195,9 @@ test('how long the page takes to a usable inbox, and how it scrolls, is told', a
             const told = (of) => ({ frames: of.length, above50ms: of.filter((ms) => ms > 50).length, longestMs: Math.round(Math.max(...of)) });
             return { loading: told(loading), held: told(frames), messages: document.querySelectorAll('.message').length };
         })()`);
-        console.log(`scrolled through ${scrolled.messages} messages while they are loaded: ${JSON.stringify(scrolled.loading)}; and back: ${JSON.stringify(scrolled.held)}`);
+        console.log(
+            `scrolled through ${scrolled.messages} messages while they are loaded: ${JSON.stringify(scrolled.loading)}; and back: ${JSON.stringify(scrolled.held)}`,
+        );
         assert.deepEqual(cold.faults, []);
     } finally {
         await world.end();

@@ -9,7 +9,10 @@ export async function proxyTo(host, port) {
     const server = createServer((here) => {
         if (isCut) return void here.destroy();
         const there = connect(port, host);
-        for (const [end, other] of [[here, there], [there, here]]) {
+        for (const [end, other] of [
+            [here, there],
+            [there, here],
+        ]) {
             open.add(end);
             end.on('error', () => {});
             end.on('close', () => {

@@ -39,10 +39,25 @@ export class World {
 
     async startServer() {
         // Most tests are faster than people.
-        const limits = ['device_sends_per_s', 'user_sends_per_s', 'opened_per_s', 'fetches_per_s', 'logins_per_s'].map((key) => `${key} = 100000`);
+        const limits = ['device_sends_per_s', 'user_sends_per_s', 'opened_per_s', 'fetches_per_s', 'logins_per_s'].map(
+            (key) => `${key} = 100000`,
+        );
         const config = join(this.#folder, 'ringpost.toml');
         writeFileSync(config, `[limits]\n${limits.join('\n')}\n`);
-        const flags = ['--config', config, '--data', join(this.#folder, 'data'), '--listen', `${this.#address}:${LISTEN}`, '--websocket-listen', `${this.#address}:${WEBSOCKET}`, '--admin-listen', 'off', '--cores', '1'];
+        const flags = [
+            '--config',
+            config,
+            '--data',
+            join(this.#folder, 'data'),
+            '--listen',
+            `${this.#address}:${LISTEN}`,
+            '--websocket-listen',
+            `${this.#address}:${WEBSOCKET}`,
+            '--admin-listen',
+            'off',
+            '--cores',
+            '1',
+        ];
         this.#server = spawn(PROGRAM, ['serve', ...flags], { stdio: ['ignore', 'ignore', 'pipe'] });
         let said = '';
         this.#server.stderr.setEncoding('utf8').on('data', (data) => (said += data));
@@ -67,13 +82,15 @@ export class World {
         this.#proxy.restore();
     }
 
-    token(user) {
-        return execFileSync(PROGRAM, ['token', '--user', String(user), '--data', join(this.#folder, 'data')], { encoding: 'utf8' }).trim();
+    token(user, ...more) {
+        return execFileSync(PROGRAM, ['token', '--user', String(user), '--data', join(this.#folder, 'data'), ...more], {
+            encoding: 'utf8',
+        }).trim();
     }
 
     /** What signs a user in. */
     link(user) {
-        return `${this.origin}/#token=${this.token(user)}`;
+        return this.token(user, '--web', this.origin);
     }
 
     async browser() {
@@ -103,7 +120,11 @@ export class World {
     chat(user, to) {
         const file = join(this.#folder, `token-${user}`);
         writeFileSync(file, this.token(user), { mode: 0o600 });
-        const chat = new Chat(spawn(PROGRAM, ['chat', '--token-file', file, '--to', String(to), '--device', '2', '--server', `${this.#address}:${LISTEN}`], { stdio: ['pipe', 'pipe', 'inherit'] }));
+        const chat = new Chat(
+            spawn(PROGRAM, ['chat', '--token-file', file, '--to', String(to), '--device', '2', '--server', `${this.#address}:${LISTEN}`], {
+                stdio: ['pipe', 'pipe', 'inherit'],
+            }),
+        );
         this.#chats.push(chat);
         return chat;
     }
@@ -112,7 +133,7 @@ export class World {
     async log(user) {
         const client = await this.client(user);
         const log = new Map();
-        for (let from = 1, more = true; more; ) {
+        for (let from = 1, more = true; more;) {
             const page = await client.fetchLog({ from, direction: 'forwards', limit: 500 });
             for (const entry of page.entries) log.set(entry.seq, Buffer.from(codec.encode('server', 'deliver', { entry })).toString('hex'));
             more = page.more;
@@ -212,12 +233,18 @@ export class Person {
     }
 
     sees(text) {
-        return this.page.waits(`user ${this.user} sees ${text}`, `[...document.querySelectorAll('.message .text')].some((of) => of.textContent === ${JSON.stringify(text)})`);
+        return this.page.waits(
+            `user ${this.user} sees ${text}`,
+            `[...document.querySelectorAll('.message .text')].some((of) => of.textContent === ${JSON.stringify(text)})`,
+        );
     }
 
     /** Waits until a part of the page says this. */
     reads(selector, text) {
-        return this.page.waits(`${selector} says ${text}`, `[...document.querySelectorAll(${JSON.stringify(selector)})].some((of) => of.textContent.includes(${JSON.stringify(text)}))`);
+        return this.page.waits(
+            `${selector} says ${text}`,
+            `[...document.querySelectorAll(${JSON.stringify(selector)})].some((of) => of.textContent.includes(${JSON.stringify(text)}))`,
+        );
     }
 
     /** The log that its browser holds: { position, entries }, as `World.log` has it. */

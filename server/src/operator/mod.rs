@@ -16,3 +16,4 @@ mod push;
 pub mod shell;
 pub mod survey;
 pub(crate) mod throttle;
+pub mod web_link;

@@ -12,13 +12,13 @@ export function tokenIn(text) {
     return /^[\w-]+\.[\w-]+\.[\w-]+$/.test(trimmed) && trimmed.length <= TOKEN_BYTES_MAX ? trimmed : undefined;
 }
 
-/** Whose token it is and until when it is good: { user, until }, milliseconds since 1970. Throws words for a person. */
-export function accountOf(token) {
-    const { sub, exp } = claimsOf(token);
-    if (typeof sub !== 'string' || !/^[1-9]\d{0,19}$/.test(sub) || typeof exp !== 'number') {
+/** Whose token it is. Throws words for a person. */
+export function userOf(token) {
+    const { sub } = claimsOf(token);
+    if (typeof sub !== 'string' || !/^[1-9]\d{0,19}$/.test(sub)) {
         throw new Error('This token names no user. Paste the whole line that you were given.');
     }
-    return { user: BigInt(sub), until: exp * 1_000 };
+    return BigInt(sub);
 }
 
 function claimsOf(token) {

@@ -62,7 +62,9 @@ export class Inbox {
 
     /** Asks how a group stands now. */
     refreshGroup(group) {
-        this.#once(conversationKey({ group }), async () => this.groups.rows(await this.#request('fetch_groups', { after: group - 1n, limit: 1 })));
+        this.#once(conversationKey({ group }), async () =>
+            this.groups.rows(await this.#request('fetch_groups', { after: group - 1n, limit: 1 })),
+        );
     }
 
     /**
@@ -70,12 +72,20 @@ export class Inbox {
      * and `row` or `group`. `last` is { from, content } or undefined; a `from` of undefined is oneself.
      */
     rows(me) {
-        const users = this.#conversations.rows.map((row) => ({
-            conversation: row.conversation, row, settings: row.settings, unread: row.unread, time: timeOf(row.last), last: row.last,
-        }));
-        const groups = this.groups.all.filter(([, { row }]) => row !== undefined).map(([id, group]) => ({
-            conversation: { group: id }, group, settings: group.settings, ...ofGroup(group, me),
-        }));
+        // They come by the places of their last messages; one that this device changed does not say when it was written.
+        let latest = Infinity;
+        const users = this.#conversations.rows.map((row) => {
+            latest = Math.min(latest, timeOf(row.last));
+            return { conversation: row.conversation, row, settings: row.settings, unread: row.unread, time: latest, last: row.last };
+        });
+        const groups = this.groups.all
+            .filter(([, { row }]) => row !== undefined)
+            .map(([id, group]) => ({
+                conversation: { group: id },
+                group,
+                settings: group.settings,
+                ...ofGroup(group, me),
+            }));
         const isPinned = ({ settings }) => Number((settings & KEPT.pinned) !== 0n);
         return [...users, ...groups].sort((a, b) => isPinned(b) - isPinned(a) || b.time - a.time);
     }
@@ -89,11 +99,16 @@ export class Inbox {
     #once(key, does) {
         if (this.#running.has(key)) return void this.#running.set(key, true);
         this.#running.set(key, false);
-        does().then(() => this.#changed(), () => {}).finally(() => {
-            const isWanted = this.#running.get(key);
-            this.#running.delete(key);
-            if (isWanted) this.#once(key, does);
-        });
+        does()
+            .then(
+                () => this.#changed(),
+                () => {},
+            )
+            .finally(() => {
+                const isWanted = this.#running.get(key);
+                this.#running.delete(key);
+                if (isWanted) this.#once(key, does);
+            });
         return undefined;
     }
 
@@ -121,7 +136,7 @@ export class Inbox {
     }
 
     async #loadGroups() {
-        for (let after = 0n, more = true; more; ) {
+        for (let after = 0n, more = true; more;) {
             const page = await this.#request('fetch_groups', { after, limit: GROUP_ROWS_MAX });
             this.groups.rows(page);
             this.#changed();
@@ -138,7 +153,9 @@ const timeOf = ({ time, content }) => (content.edit ?? content.unsend)?.written 
 function ofGroup(group, me) {
     const { row } = group;
     const pushed = group.lacks === undefined ? group.messages : [];
-    const newest = pushed.findLast(({ entry: { content } }) => isMessage(content) || content.edit !== undefined || content.unsend !== undefined);
+    const newest = pushed.findLast(
+        ({ entry: { content } }) => isMessage(content) || content.edit !== undefined || content.unsend !== undefined,
+    );
     const last = newest?.entry ?? row.last ?? pushed.at(-1)?.entry;
     const above = pushed.filter(({ place, author, entry }) => place > row.head && author !== me && isMessage(entry.content)).length;
     // The row counts one's own, too; and who wrote last has seen what was there.

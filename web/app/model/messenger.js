@@ -4,7 +4,7 @@
 // words for a person about something that they asked for and that went wrong.
 
 import { conversationKey, conversationOf, isMessage } from '/client/index.js';
-import { FOUND_MAX, PAGE_MESSAGES, QUOTE_BYTES_MAX, THREADS_MAX, WATCHED_MAX } from '../limits.js';
+import { FOUND_MAX, PAGE_MESSAGES, THREADS_MAX, WATCHED_MAX } from '../limits.js';
 import { Inbox, KEPT } from './inbox.js';
 import { groupItems } from './group_items.js';
 import { Thread } from './thread.js';
@@ -35,6 +35,8 @@ export class Messenger {
     /** Up to where reading was told, by key. */
     #told = new Map();
     #isLoading = new Set();
+    /** Settles when the list is loaded; undefined: nobody has asked for it. */
+    #isListing;
 
     /** `names`: a Map from users to what the person calls them. */
     constructor({ me, client, names, changed, notice, now = Date.now }) {
@@ -44,7 +46,10 @@ export class Messenger {
         this.#now = now;
         this.#changed = changed;
         this.#notice = notice;
-        this.#inbox = new Inbox((name, fields) => client.request(name, fields), () => this.#onList());
+        this.#inbox = new Inbox(
+            (name, fields) => client.request(name, fields),
+            () => this.#onList(),
+        );
     }
 
     /** Begins, with the messages that an earlier page left without an answer. */
@@ -97,7 +102,9 @@ export class Messenger {
     /** Why nobody can write there; undefined: one can. */
     lockOf({ user, group }) {
         if (group === undefined) {
-            return (this.settingsOf({ user }) & KEPT.blocked) === 0n ? undefined : 'You have blocked them. Nothing that they write comes here.';
+            return (this.settingsOf({ user }) & KEPT.blocked) === 0n
+                ? undefined
+                : 'You have blocked them. Nothing that they write comes here.';
         }
         const { standing, row } = this.groupOf(group);
         if (row === undefined) return undefined;
@@ -131,7 +138,10 @@ export class Messenger {
             for (const item of groupItems(group, this.me)) all.push({ conversation: { group: id }, item });
         }
         const has = ({ item: { content } }) => content !== undefined && words.textOf(content)?.toLocaleLowerCase().includes(wanted);
-        return all.filter(has).sort((a, b) => b.item.time - a.item.time).slice(0, FOUND_MAX);
+        return all
+            .filter(has)
+            .sort((a, b) => b.item.time - a.item.time)
+            .slice(0, FOUND_MAX);
     }
 
     // ---- What a person does ----
@@ -168,7 +178,7 @@ export class Messenger {
     }
 
     reply({ name, content }, text) {
-        return this.send({ reply: { ...name, quote: quoteOf(words.excerpt(content, this.nameOf)), text } });
+        return this.send({ reply: { ...name, quote: words.quoteOf(words.excerpt(content, this.nameOf)), text } });
     }
 
     edit({ name, content }, text) {
@@ -250,7 +260,7 @@ export class Messenger {
             case 'welcome':
                 this.connection = { state: 'ready' };
                 this.visibility = detail.visibility;
-                if (!this.#inbox.isLoaded) this.#load();
+                this.#load();
                 break;
             case 'disconnected':
                 this.connection = { state: 'waiting', words: detail.reason.words, againAt: this.#now() + (detail.retry_in_ms ?? 0) };
@@ -318,7 +328,8 @@ export class Messenger {
     }
 
     #onGroupEntry(group, entry) {
-        for (const { id, accepted } of this.#waiting.values()) if (entry.from === this.me && accepted === entry.origin) this.#waiting.delete(id);
+        for (const { id, accepted } of this.#waiting.values())
+            if (entry.from === this.me && accepted === entry.origin) this.#waiting.delete(id);
         this.#inbox.groupEntry(group, entry);
         if (group === this.open?.group) this.#loadOpen();
     }
@@ -346,13 +357,16 @@ export class Messenger {
     // ---- Loading ----
 
     #load() {
-        // What is refused is asked for again with the next welcome.
-        this.#inbox.load().catch(() => {});
+        this.#isListing ??= this.#inbox.load().catch(() => {
+            // What is refused is asked for again with the next welcome.
+            this.#isListing = undefined;
+        });
         this.#loadOpen();
     }
 
     #discard() {
         this.#inbox.discard();
+        this.#isListing = undefined;
         this.#threads.clear();
         this.#told.clear();
         this.#load();
@@ -416,19 +430,16 @@ export class Messenger {
     }
 
     #itemOfWaiting({ id, content, time, failed }) {
-        return { key: `waiting ${id}`, id, isMine: true, name: { author: this.me }, time, content, tick: failed === undefined ? 'waiting' : 'failed', failed, reactions: [] };
+        return {
+            key: `waiting ${id}`,
+            id,
+            isMine: true,
+            name: { author: this.me },
+            time,
+            content,
+            tick: failed === undefined ? 'waiting' : 'failed',
+            failed,
+            reactions: [],
+        };
     }
 }
-
-/** The beginning of a text, as much of it as a reply may quote. */
-export function quoteOf(text) {
-    let quote = '';
-    let bytes = 0;
-    for (const char of text) {
-        bytes += new TextEncoder().encode(char).length;
-        if (bytes > QUOTE_BYTES_MAX) break;
-        quote += char;
-    }
-    return quote;
-}
-

@@ -105,12 +105,14 @@ export class Thread {
 
     /** What is shown, by ascending place. An item that has not changed is the same object as before. */
     get items() {
-        return this.#inOrder.filter(({ place }) => place > (this.older ?? 0)).map((message) => {
-            const tick = this.#tick(message);
-            if (message.item?.tick !== tick) message.item = undefined;
-            message.item ??= this.#itemOf(message, tick);
-            return message.item;
-        });
+        return this.#inOrder
+            .filter(({ place }) => place > (this.older ?? 0))
+            .map((message) => {
+                const tick = this.#tick(message);
+                if (message.item?.tick !== tick) message.item = undefined;
+                message.item ??= this.#itemOf(message, tick);
+                return message.item;
+            });
     }
 
     #tick({ isMine, place, content }) {

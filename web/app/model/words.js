@@ -1,7 +1,7 @@
 // What is said to a person. Pure.
 
 import { codeName } from '/client/index.js';
-import { UNREAD_MAX } from '/client/limits.js';
+import { QUOTE_BYTES_MAX, UNREAD_MAX } from '/client/limits.js';
 
 /** Characters of a message that a list or a quote has of it. */
 const EXCERPT_CHARS_MAX = 120;
@@ -175,4 +175,16 @@ export function typing(users, nameOf) {
     if (users.length === 0) return undefined;
     if (users.length > 2) return 'Several are typing…';
     return `${users.map(nameOf).join(' and ')} ${users.length === 1 ? 'is' : 'are'} typing…`;
+}
+
+/** The beginning of a text, as much of it as a reply may quote. */
+export function quoteOf(text) {
+    let quote = '';
+    let bytes = 0;
+    for (const char of text) {
+        bytes += new TextEncoder().encode(char).length;
+        if (bytes > QUOTE_BYTES_MAX) break;
+        quote += char;
+    }
+    return quote;
 }

@@ -13,12 +13,23 @@ import { fileURLToPath } from 'node:url';
 const WEB = fileURLToPath(new URL('../..', import.meta.url));
 
 export const POLICY = [
-    "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "connect-src 'self'", "manifest-src 'self'",
-    "worker-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data:",
+    "connect-src 'self'",
+    "manifest-src 'self'",
+    "worker-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
 ].join('; ');
 
 const TYPES = {
-    '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml',
+    '.html': 'text/html; charset=utf-8',
+    '.js': 'text/javascript; charset=utf-8',
+    '.css': 'text/css; charset=utf-8',
+    '.svg': 'image/svg+xml',
     '.webmanifest': 'application/manifest+json',
 };
 
@@ -35,7 +46,12 @@ async function answer(request, response) {
     const type = file === undefined ? undefined : TYPES[extname(file)];
     const body = type === undefined ? undefined : await readFile(file).catch(() => undefined);
     if (body === undefined) return response.writeHead(404).end('there is no such page\n');
-    const headers = { 'content-type': type, 'content-security-policy': POLICY, 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer' };
+    const headers = {
+        'content-type': type,
+        'content-security-policy': POLICY,
+        'x-content-type-options': 'nosniff',
+        'referrer-policy': 'no-referrer',
+    };
     return response.writeHead(200, headers).end(body);
 }
 
@@ -45,12 +61,16 @@ export async function serve(port, to) {
     const server = createServer((request, response) => void answer(request, response));
     server.on('upgrade', (request, socket, head) => {
         const there = connect(Number(toPort), host);
-        for (const [end, other] of [[socket, there], [there, socket]]) {
+        for (const [end, other] of [
+            [socket, there],
+            [there, socket],
+        ]) {
             end.on('error', () => {});
             end.on('close', () => other.destroy());
         }
         there.write(`GET ${request.url} HTTP/1.1\r\n`);
-        for (let at = 0; at < request.rawHeaders.length; at += 2) there.write(`${request.rawHeaders[at]}: ${request.rawHeaders[at + 1]}\r\n`);
+        for (let at = 0; at < request.rawHeaders.length; at += 2)
+            there.write(`${request.rawHeaders[at]}: ${request.rawHeaders[at + 1]}\r\n`);
         there.write('\r\n');
         there.write(head);
         socket.pipe(there);

@@ -11,7 +11,8 @@ const sent = (seq, content) => ({ kind: 'sent', seq, time: seq * 1_000, to: PEER
 const of = (place, author_seq, author = PEER) => ({ author, author_seq, place, written: place * 1_000 });
 const page = (first, more, entries, up = {}) => ({ first, last: 99, more, entries, delivered_up_to: 0, seen_up_to: 0, ...up });
 
-const shown = (thread) => thread.items.map(({ place, content, reactions }) => [place, content?.text, ...reactions.map(({ reaction }) => reaction)]);
+const shown = (thread) =>
+    thread.items.map(({ place, content, reactions }) => [place, content?.text, ...reactions.map(({ reaction }) => reaction)]);
 
 test('a conversation is the same in whichever order its page and its entries come', () => {
     const entries = [
@@ -28,7 +29,10 @@ test('a conversation is the same in whichever order its page and its entries com
             const thread = new Thread(ME);
             for (const entry of order.slice(0, cut)) thread.entry(entry);
             thread.page(page(1, false, order.slice(cut)));
-            assert.deepEqual(shown(thread), [[1, 'one, better', '❤️'], [2, 'two', '🎉']]);
+            assert.deepEqual(shown(thread), [
+                [1, 'one, better', '❤️'],
+                [2, 'two', '🎉'],
+            ]);
             assert.equal(thread.items[0].time, 1_000, 'when it was written, not when it was edited');
         }
     }
@@ -36,7 +40,13 @@ test('a conversation is the same in whichever order its page and its entries com
 
 test('what was taken back says nothing and has no reactions, and what was deleted does not come again', () => {
     const thread = new Thread(ME);
-    thread.page(page(1, false, [received(1, { text: 'one' }), sent(2, { text: 'two' }), received(3, { reaction: { ...of(2, 2, ME), reaction: '👍' } })]));
+    thread.page(
+        page(1, false, [
+            received(1, { text: 'one' }),
+            sent(2, { text: 'two' }),
+            received(3, { reaction: { ...of(2, 2, ME), reaction: '👍' } }),
+        ]),
+    );
     thread.entry(sent(4, { unsend: of(2, 2, ME) }));
     thread.entry({ kind: 'deleted', seq: 5, time: 5, peer: PEER, author: PEER, author_seq: 101, place: 1, unread: 0 });
     // A page that was on its way meanwhile.
@@ -51,19 +61,37 @@ test('a change of a message that is not loaded shows with it, and not before', (
     assert.deepEqual(shown(thread), [[10, 'ten']]);
     assert.equal(thread.older, 9);
     thread.page(page(1, false, [received(2, { text: 'two' }), received(3, { text: 'three' })]));
-    assert.deepEqual(shown(thread), [[2, 'two'], [3, 'three, better'], [10, 'ten']]);
+    assert.deepEqual(shown(thread), [
+        [2, 'two'],
+        [3, 'three, better'],
+        [10, 'ten'],
+    ]);
     assert.equal(thread.older, undefined);
 });
 
 test('ticks follow what the other side has and has read, and only what changed is another item', () => {
     const thread = new Thread(ME);
-    thread.page(page(1, false, [sent(1, { text: 'one' }), sent(2, { text: 'two' }), sent(3, { text: 'three' })], { delivered_up_to: 2, seen_up_to: 1 }));
+    thread.page(
+        page(1, false, [sent(1, { text: 'one' }), sent(2, { text: 'two' }), sent(3, { text: 'three' })], {
+            delivered_up_to: 2,
+            seen_up_to: 1,
+        }),
+    );
     const before = thread.items;
-    assert.deepEqual(before.map(({ tick }) => tick), ['read', 'delivered', 'logged']);
+    assert.deepEqual(
+        before.map(({ tick }) => tick),
+        ['read', 'delivered', 'logged'],
+    );
     thread.entry({ kind: 'seen', seq: 4, time: 4, peer: PEER, up_to: 2 });
     const after = thread.items;
-    assert.deepEqual(after.map(({ tick }) => tick), ['read', 'read', 'logged']);
-    assert.deepEqual(after.map((item, at) => item === before[at]), [true, false, true]);
+    assert.deepEqual(
+        after.map(({ tick }) => tick),
+        ['read', 'read', 'logged'],
+    );
+    assert.deepEqual(
+        after.map((item, at) => item === before[at]),
+        [true, false, true],
+    );
 });
 
 test('what this device has done itself names its message by its author, and shows where that stands', () => {
@@ -71,11 +99,24 @@ test('what this device has done itself names its message by its author, and show
     thread.page(page(1, false, [received(1, { text: 'one' }), sent(2, { text: 'two' })]));
     thread.entry(sent(3, { reaction: { author: PEER, author_seq: 101, reaction: '👍' } }));
     thread.entry(sent(4, { edit: { author: ME, author_seq: 2, content: { text: 'two, better' } } }));
-    assert.deepEqual(shown(thread), [[1, 'one', '👍'], [2, 'two, better']]);
+    assert.deepEqual(shown(thread), [
+        [1, 'one', '👍'],
+        [2, 'two, better'],
+    ]);
     assert.equal(thread.items[1].time, 2_000, 'when it was written');
 });
 
 test('reactions are counted, those of most users first, and what was taken back counts nothing', () => {
-    const felt = counted(new Map([[1n, '👍'], [2n, '❤️'], [3n, '❤️'], [4n, '']]));
-    assert.deepEqual(felt, [{ reaction: '❤️', users: [2n, 3n] }, { reaction: '👍', users: [1n] }]);
+    const felt = counted(
+        new Map([
+            [1n, '👍'],
+            [2n, '❤️'],
+            [3n, '❤️'],
+            [4n, ''],
+        ]),
+    );
+    assert.deepEqual(felt, [
+        { reaction: '❤️', users: [2n, 3n] },
+        { reaction: '👍', users: [1n] },
+    ]);
 });

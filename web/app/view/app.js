@@ -26,8 +26,14 @@ export class App {
     #noticeTimer;
     #statusTimer;
     #search;
-    #head = { avatar: h('span', { class: 'head-avatar' }), title: h('h1', {}), says: h('p', { class: 'head-says', 'aria-live': 'polite' }) };
+    #head = {
+        avatar: h('span', { class: 'head-avatar' }),
+        title: h('h1', {}),
+        says: h('p', { class: 'head-says', 'aria-live': 'polite' }),
+    };
     #isDue = false;
+    /** The conversation that was chosen last. */
+    #shown;
     #headOf;
 
     /** `does`: { show, reconnect, reload, signOut, signIn, notices, device }. */
@@ -41,7 +47,13 @@ export class App {
             edit: (item) => this.#composer.edit(item),
             info: async (item) => (await dialogs()).openInfo(model, model.open.group, item),
         });
-        this.#search = h('input', { type: 'search', placeholder: 'Search', 'aria-label': 'Search conversations and loaded messages', input: () => this.#list.search(this.#search.value), keydown: (event) => this.#onSearchKey(event) });
+        this.#search = h('input', {
+            type: 'search',
+            placeholder: 'Search',
+            'aria-label': 'Search conversations and loaded messages',
+            input: () => this.#list.search(this.#search.value),
+            keydown: (event) => this.#onSearchKey(event),
+        });
         this.element = h('main', { class: 'app', keydown: (event) => this.#onKey(event) }, this.#side(), this.#main(), this.#notice);
         document.addEventListener('visibilitychange', () => this.#markRead());
         window.addEventListener('focus', () => this.#markRead());
@@ -49,8 +61,23 @@ export class App {
 
     #side() {
         const account = iconButton('more', 'Account', async () => (await dialogs()).openAccount(this.#model, this.#does));
-        const begin = iconButton('add', 'New conversation', async () => (await dialogs()).openNew(this.#model, (conversation) => this.#open(conversation)));
-        return h('div', { class: 'side' }, h('div', { class: 'bar' }, h('h1', {}, h('img', { src: '/app/icon.svg', alt: '', width: 28, height: 28 }), 'Ringpost'), begin, account), h('div', { class: 'search' }, icon('search'), this.#search), this.#status, this.#list.element);
+        const begin = iconButton('add', 'New conversation', async () =>
+            (await dialogs()).openNew(this.#model, (conversation) => this.#open(conversation)),
+        );
+        return h(
+            'div',
+            { class: 'side' },
+            h(
+                'div',
+                { class: 'bar' },
+                h('h1', {}, h('img', { src: '/app/icon.svg', alt: '', width: 28, height: 28 }), 'Ringpost'),
+                begin,
+                account,
+            ),
+            h('div', { class: 'search' }, icon('search'), this.#search),
+            this.#status,
+            this.#list.element,
+        );
     }
 
     #main() {
@@ -58,8 +85,19 @@ export class App {
         const back = iconButton('back', 'Back to the list', () => this.#does.show(undefined), { class: 'icon-button back' });
         const details = iconButton('more', 'Details', async () => (await dialogs()).openDetails(this.#model, this.#model.open));
         const toEnd = iconButton('down', 'To the newest message', () => this.#thread.toEnd(), { class: 'icon-button to-end' });
-        const nothing = h('div', { class: 'nothing' }, h('img', { src: '/app/icon.svg', alt: '', width: 64, height: 64 }), h('p', {}, 'Choose a conversation, or begin one.'));
-        const talk = h('div', { class: 'talk' }, h('div', { class: 'bar' }, back, of, h('div', { class: 'head' }, title, says), details), h('div', { class: 'thread-frame', seen: () => this.#markRead() }, this.#thread.element, toEnd), this.#composer.element);
+        const nothing = h(
+            'div',
+            { class: 'nothing' },
+            h('img', { src: '/app/icon.svg', alt: '', width: 64, height: 64 }),
+            h('p', {}, 'Choose a conversation, or begin one.'),
+        );
+        const talk = h(
+            'div',
+            { class: 'talk' },
+            h('div', { class: 'bar' }, back, of, h('div', { class: 'head' }, title, says), details),
+            h('div', { class: 'thread-frame', seen: () => this.#markRead() }, this.#thread.element, toEnd),
+            this.#composer.element,
+        );
         return h('section', { class: 'main', 'aria-label': 'Conversation' }, nothing, talk);
     }
 
@@ -92,8 +130,10 @@ export class App {
     /** Another conversation was chosen. */
     shown() {
         this.render();
-        if (this.#model.open === undefined) this.element.querySelector('.row[data-last]')?.focus();
+        const { open } = this.#model;
+        if (open === undefined) this.#list.focus(this.#shown);
         else if (!matchMedia(NARROW).matches) this.#composer.focus();
+        this.#shown = open;
     }
 
     goTo(place) {
@@ -124,7 +164,11 @@ export class App {
         const presence = this.#model.presenceOf(open.user);
         this.#head.avatar.dataset.presence = presence?.state ?? 'unknown';
         const members = isGroup ? this.#model.groupOf(open.group).row?.members : undefined;
-        const stands = isGroup ? (members > 0 ? `${members} ${members === 1 ? 'member' : 'members'}` : '') : words.presence(presence, Date.now());
+        const stands = isGroup
+            ? members > 0
+                ? `${members} ${members === 1 ? 'member' : 'members'}`
+                : ''
+            : words.presence(presence, Date.now());
         setText(this.#head.says, words.typing(this.#model.typingIn(open), this.#model.nameOf) ?? stands ?? '');
     }
 
@@ -144,7 +188,10 @@ export class App {
                 const seconds = Math.max(0, Math.ceil((againAt - Date.now()) / 1_000));
                 if (seconds > 0) this.#statusTimer = setTimeout(() => this.#showStatus(), 1_000);
                 this.#status.title = why;
-                return this.#say(`${seconds === 0 ? 'Connecting again…' : `Offline, again in ${seconds} s`}${waits}`, ['Now', this.#does.reconnect]);
+                return this.#say(`${seconds === 0 ? 'Connecting again…' : `Offline, again in ${seconds} s`}${waits}`, [
+                    'Now',
+                    this.#does.reconnect,
+                ]);
             }
             case 'token':
                 return this.#say(why, ['Sign in', this.#does.signIn]);
@@ -158,7 +205,8 @@ export class App {
 
     #say(text, [name, does] = []) {
         const parts = text === '' ? [] : [h('span', {}, text), name === undefined ? undefined : button(name, does)];
-        if (this.#status.textContent !== `${text}${name ?? ''}`) this.#status.replaceChildren(...parts.filter((part) => part !== undefined));
+        if (this.#status.textContent !== `${text}${name ?? ''}`)
+            this.#status.replaceChildren(...parts.filter((part) => part !== undefined));
     }
 
     /** What is at the end of the open conversation has been read if somebody looks there. */

@@ -14,8 +14,15 @@ export class Composer {
     #drafts;
     #about = h('p', { class: 'about', hidden: true });
     #text = h('textarea', {
-        rows: 1, 'aria-label': 'Message', placeholder: 'Message', enterkeyhint: 'send', autocomplete: 'off', dir: 'auto', 'data-focus': 'composer',
-        input: () => this.#onInput(), keydown: (event) => this.#onKey(event),
+        rows: 1,
+        'aria-label': 'Message',
+        placeholder: 'Message',
+        enterkeyhint: 'send',
+        autocomplete: 'off',
+        dir: 'auto',
+        'data-focus': 'composer',
+        input: () => this.#onInput(),
+        keydown: (event) => this.#onKey(event),
     });
     #lock = h('p', { class: 'lock', hidden: true });
     #key;
@@ -80,8 +87,14 @@ export class Composer {
         const item = reply ?? edit;
         this.#about.hidden = item === undefined;
         if (item === undefined) return void this.#about.replaceChildren();
-        const says = edit === undefined ? `Reply to ${this.#model.nameOf(item.name.author)}: ${words.excerpt(item.content, this.#model.nameOf)}` : 'Edit your message';
-        return this.#about.replaceChildren(h('span', {}, says), iconButton('close', 'Let go of it', () => this.cancel()));
+        const says =
+            edit === undefined
+                ? `Reply to ${this.#model.nameOf(item.name.author)}: ${words.excerpt(item.content, this.#model.nameOf)}`
+                : 'Edit your message';
+        return this.#about.replaceChildren(
+            h('span', {}, says),
+            iconButton('close', 'Let go of it', () => this.cancel()),
+        );
     }
 
     #onInput() {
@@ -107,7 +120,12 @@ export class Composer {
             event.preventDefault();
             this.element.requestSubmit();
         } else if (event.key === 'ArrowUp' && this.#text.value === '') {
-            const last = this.#model.items().findLast(({ isMine, place, content }) => isMine && place !== undefined && content !== undefined && words.textOf(content) !== undefined);
+            const last = this.#model
+                .items()
+                .findLast(
+                    ({ isMine, place, content }) =>
+                        isMine && place !== undefined && content !== undefined && words.textOf(content) !== undefined,
+                );
             if (last === undefined) return;
             event.preventDefault();
             this.edit(last);

@@ -11,7 +11,12 @@ function open(title, fill) {
     const body = h('div', { class: 'dialog-body' });
     const close = () => dialog.close();
     const heading = h('h2', { id: 'dialog-title' }, title);
-    const dialog = h('dialog', { 'aria-labelledby': 'dialog-title', close: () => dialog.remove(), click: (event) => event.target === dialog && close() }, h('header', {}, heading, iconButton('close', 'Close', close)), body);
+    const dialog = h(
+        'dialog',
+        { 'aria-labelledby': 'dialog-title', close: () => dialog.remove(), click: (event) => event.target === dialog && close() },
+        h('header', {}, heading, iconButton('close', 'Close', close)),
+        body,
+    );
     const again = async () => body.replaceChildren(...[await fill({ close, again })].flat().filter((part) => part !== undefined));
     document.body.append(dialog);
     again();
@@ -32,7 +37,12 @@ const field = (label, attributes) => h('label', {}, h('span', {}, label), h('inp
 const NUMBER = { inputmode: 'numeric', pattern: '[1-9][0-9]{0,19}', required: true };
 
 function toggle(label, isOn, does) {
-    return h('label', { class: 'toggle' }, h('span', {}, label), h('input', { type: 'checkbox', checked: isOn, change: (event) => does(event.currentTarget.checked) }));
+    return h(
+        'label',
+        { class: 'toggle' },
+        h('span', {}, label),
+        h('input', { type: 'checkbox', checked: isOn, change: (event) => does(event.currentTarget.checked) }),
+    );
 }
 
 const numbersIn = (text) => (text.match(/[1-9]\d{0,19}/g) ?? []).map(BigInt);
@@ -72,7 +82,11 @@ export function openDetails(model, conversation) {
         const parts = [kept('Pinned', KEPT.pinned), kept('Muted', KEPT.muted), kept('Archived', KEPT.archived)];
         if (group === undefined) {
             if (user === model.me) return parts;
-            const name = form(({ called }) => (model.call(user, called.trim()), close()), 'Call them so', field(`Your name for user ${user}`, { name: 'called', maxlength: NAME_CHARS_MAX, value: model.names.get(user) ?? '' }));
+            const name = form(
+                ({ called }) => (model.call(user, called.trim()), close()),
+                'Call them so',
+                field(`Your name for user ${user}`, { name: 'called', maxlength: NAME_CHARS_MAX, value: model.names.get(user) ?? '' }),
+            );
             return [name, ...parts, kept('Blocked', KEPT.blocked)];
         }
         return [...parts, kept('Announce only what names you', KEPT.mentions), ...(await ofGroup(model, group, close, again))];
@@ -96,15 +110,29 @@ async function ofGroup(model, group, close, again) {
             'li',
             {},
             h('span', {}, model.nameOf(member.user), member.role === 'member' ? undefined : h('span', { class: 'role' }, member.role)),
-            row.role === 'owner' && member.user !== model.me ? button(member.role === 'admin' ? 'Make member' : 'Make admin', () => act({ act: 'set_role', user: member.user, role: member.role === 'admin' ? 'member' : 'admin' })) : undefined,
-            row.role === 'owner' && member.role === 'admin' ? button('Hand over', () => act({ act: 'set_role', user: member.user, role: 'owner' })) : undefined,
+            row.role === 'owner' && member.user !== model.me
+                ? button(member.role === 'admin' ? 'Make member' : 'Make admin', () =>
+                      act({ act: 'set_role', user: member.user, role: member.role === 'admin' ? 'member' : 'admin' }),
+                  )
+                : undefined,
+            row.role === 'owner' && member.role === 'admin'
+                ? button('Hand over', () => act({ act: 'set_role', user: member.user, role: 'owner' }))
+                : undefined,
             mayRemove(member) ? button('Remove', () => act({ act: 'remove', user: member.user })) : undefined,
         );
     return [
-        mayDescribe ? form(({ name }) => act({ act: 'describe', name, picture: row.picture }), 'Call it so', field('Name of the group', { name: 'name', maxlength: NAME_CHARS_MAX, value: row.name, required: true })) : undefined,
+        mayDescribe
+            ? form(
+                  ({ name }) => act({ act: 'describe', name, picture: row.picture }),
+                  'Call it so',
+                  field('Name of the group', { name: 'name', maxlength: NAME_CHARS_MAX, value: row.name, required: true }),
+              )
+            : undefined,
         h('h3', {}, `Members (${row.members})`),
         h('ul', { class: 'plain' }, (answer?.members ?? []).map(one)),
-        mayAdd ? form(({ user }) => act({ act: 'add', user: BigInt(user) }), 'Add', field('Number of a user', { name: 'user', ...NUMBER })) : undefined,
+        mayAdd
+            ? form(({ user }) => act({ act: 'add', user: BigInt(user) }), 'Add', field('Number of a user', { name: 'user', ...NUMBER }))
+            : undefined,
         button('Leave the group', () => (act({ act: 'remove', user: model.me }), close()), { class: 'button is-grave' }),
     ];
 }
@@ -114,11 +142,16 @@ export function openInfo(model, group, item) {
     open('Who has it', async () => {
         const answer = await model.ask('fetch_members', { group, after: 0n, limit: 1000, seq: item.place });
         if (answer === undefined) return [];
-        const state = ({ read_up_to: read, delivered_up_to: delivered }) => (read >= item.place ? 'has read it' : delivered >= item.place ? 'has it' : 'not yet');
+        const state = ({ read_up_to: read, delivered_up_to: delivered }) =>
+            read >= item.place ? 'has read it' : delivered >= item.place ? 'has it' : 'not yet';
         const others = answer.members.filter(({ user }) => user !== model.me);
         return [
             h('p', {}, `${answer.delivered} of ${others.length} have it, ${answer.read} have read it.`),
-            h('ul', { class: 'plain' }, others.map((member) => h('li', {}, h('span', {}, model.nameOf(member.user)), h('span', { class: 'role' }, state(member))))),
+            h(
+                'ul',
+                { class: 'plain' },
+                others.map((member) => h('li', {}, h('span', {}, model.nameOf(member.user)), h('span', { class: 'role' }, state(member)))),
+            ),
         ];
     });
 }
@@ -135,12 +168,23 @@ export function openAccount(model, { notices, device, signOut }) {
             h(
                 'li',
                 {},
-                h('span', {}, of.name || `Device ${of.device % 10_000n}`, of.device === device ? h('span', { class: 'role' }, 'this browser') : of.connected ? h('span', { class: 'role' }, 'connected') : undefined),
+                h(
+                    'span',
+                    {},
+                    of.name || `Device ${of.device % 10_000n}`,
+                    of.device === device
+                        ? h('span', { class: 'role' }, 'this browser')
+                        : of.connected
+                          ? h('span', { class: 'role' }, 'connected')
+                          : undefined,
+                ),
                 of.device === device ? undefined : button('Remove', () => remove(of.device)),
             );
         const show = (bit) => (isOn) => model.ask('set_visibility', isOn ? { set: bit, cleared: 0n } : { set: 0n, cleared: bit });
         return [
-            notices.isPossible ? toggle('Announce messages while nobody looks', notices.isOn, (isOn) => notices.turn(isOn).then(again)) : undefined,
+            notices.isPossible
+                ? toggle('Announce messages while nobody looks', notices.isOn, (isOn) => notices.turn(isOn).then(again))
+                : undefined,
             toggle('Invisible: nobody sees whether you are here', (model.visibility & 1n) !== 0n, show(1n)),
             toggle('Nobody sees when you were last here', (model.visibility & 2n) !== 0n, show(2n)),
             h('h3', {}, 'Devices'),

@@ -38,6 +38,11 @@ export class List {
         this.#rows.querySelector('button')?.click();
     }
 
+    /** Goes to the row of a conversation, from which somebody comes back. */
+    focus(conversation) {
+        if (conversation !== undefined) this.#made.get(conversationKey(conversation))?.element.firstChild.focus();
+    }
+
     #toggleArchive() {
         this.#isArchiveShown = !this.#isArchiveShown;
         this.render();
@@ -47,22 +52,36 @@ export class List {
         const all = this.#model.rows();
         const wanted = this.#search.toLocaleLowerCase();
         const isSearching = wanted !== '';
-        const matches = (row) => this.#model.titleOf(row.conversation).toLocaleLowerCase().includes(wanted) || String(row.conversation.user ?? '').startsWith(wanted);
+        const matches = (row) =>
+            this.#model.titleOf(row.conversation).toLocaleLowerCase().includes(wanted) ||
+            String(row.conversation.user ?? '').startsWith(wanted);
         const isArchived = ({ settings }) => (settings & KEPT.archived) !== 0n;
         const archived = all.filter(isArchived);
         const shown = isSearching ? all.filter(matches) : all.filter((row) => this.#isArchiveShown || !isArchived(row));
         const elements = shown.map((row) => this.#rowOf(row));
-        if (/^[1-9]\d{0,19}$/.test(wanted) && !shown.some(({ conversation }) => String(conversation.user) === wanted)) elements.push(this.#newRow(BigInt(wanted)));
+        if (/^[1-9]\d{0,19}$/.test(wanted) && !shown.some(({ conversation }) => String(conversation.user) === wanted))
+            elements.push(this.#newRow(BigInt(wanted)));
         setChildren(this.#rows, elements);
         this.#more.hidden = isSearching || archived.length === 0;
         setText(this.#more, this.#isArchiveShown ? 'Hide archived' : `Archived (${archived.length})`);
         const found = isSearching ? this.#model.found(this.#search) : [];
-        setChildren(this.#found, found.map((of) => this.#foundRow(of)));
+        setChildren(
+            this.#found,
+            found.map((of) => this.#foundRow(of)),
+        );
         this.#found.hidden = this.#foundTitle.hidden = found.length === 0;
         this.#empty.hidden = elements.length > 0 || found.length > 0;
         if (!this.#model.isLoaded) setText(this.#empty, 'Loading…');
-        else setText(this.#empty, isSearching ? 'Nothing is called so, and no loaded message says so.' : 'No conversation yet. Begin one with the plus above.');
-        const unread = all.filter(({ settings }) => (settings & (KEPT.muted | KEPT.archived)) === 0n).reduce((sum, row) => sum + row.unread, 0);
+        else
+            setText(
+                this.#empty,
+                isSearching
+                    ? 'Nothing is called so, and no loaded message says so.'
+                    : 'No conversation yet. Begin one with the plus above.',
+            );
+        const unread = all
+            .filter(({ settings }) => (settings & (KEPT.muted | KEPT.archived)) === 0n)
+            .reduce((sum, row) => sum + row.unread, 0);
         document.title = unread === 0 ? 'Ringpost' : `(${words.unreadCount(unread)}) Ringpost`;
     }
 
@@ -75,7 +94,18 @@ export class List {
         const says = typing ?? this.#preview(row);
         const when = row.time === 0 ? '' : words.when(row.time, this.#now());
         const presence = this.#model.presenceOf(conversation.user)?.state ?? 'unknown';
-        const signature = [title, says, when, unread, settings, presence, isOpen, row.row?.seen_up_to, row.row?.delivered_up_to, typing !== undefined].join('\n');
+        const signature = [
+            title,
+            says,
+            when,
+            unread,
+            settings,
+            presence,
+            isOpen,
+            row.row?.seen_up_to,
+            row.row?.delivered_up_to,
+            typing !== undefined,
+        ].join('\n');
         const known = this.#made.get(key);
         if (known?.signature === signature) return known.element;
         const element = known?.element ?? h('li', {}, h('button', { type: 'button', class: 'row', click: () => this.#open(conversation) }));
@@ -89,13 +119,20 @@ export class List {
             avatar(conversation.user ?? conversation.group, title, conversation.group !== undefined),
             h('span', { class: 'row-title' }, title, presence === 'online' ? h('span', { class: 'unseen' }, ', here') : undefined),
             h('span', { class: 'row-time' }, when),
-            h('span', { class: typing === undefined ? 'row-says' : 'row-says is-typing' }, typing === undefined ? this.#tick(row) : undefined, h('span', { class: 'row-text' }, says)),
+            h(
+                'span',
+                { class: typing === undefined ? 'row-says' : 'row-says is-typing' },
+                typing === undefined ? this.#tick(row) : undefined,
+                h('span', { class: 'row-text' }, says),
+            ),
             h(
                 'span',
                 { class: 'row-marks' },
                 (settings & KEPT.pinned) === 0n ? undefined : icon('pin', 'Pinned'),
                 (settings & KEPT.muted) === 0n ? undefined : icon('mute', 'Muted'),
-                unread === 0 ? undefined : h('span', { class: 'count' }, words.unreadCount(unread), h('span', { class: 'unseen' }, ' unread')),
+                unread === 0
+                    ? undefined
+                    : h('span', { class: 'count' }, words.unreadCount(unread), h('span', { class: 'unseen' }, ' unread')),
             ),
         );
         this.#made.set(key, { signature, element });
@@ -107,11 +144,14 @@ export class List {
         if (row !== undefined) return words.excerpt(last.content, this.#model.nameOf);
         const { act } = last.content;
         const by = last.from ?? this.#model.me;
-        return act === undefined ? `${this.#model.nameOf(by)}: ${words.excerpt(last.content, this.#model.nameOf)}` : words.act(act, by, this.#model.nameOf);
+        return act === undefined
+            ? `${this.#model.nameOf(by)}: ${words.excerpt(last.content, this.#model.nameOf)}`
+            : words.act(act, by, this.#model.nameOf);
     }
 
     #tick({ row, last }) {
-        if (row === undefined || last.kind !== 'sent' || last.content.unsend !== undefined || row.conversation.user === this.#model.me) return undefined;
+        if (row === undefined || last.kind !== 'sent' || last.content.unsend !== undefined || row.conversation.user === this.#model.me)
+            return undefined;
         const place = (last.content.edit?.place || undefined) ?? last.seq;
         if (place <= row.seen_up_to) return icon('read', 'Read');
         return place <= row.delivered_up_to ? icon('delivered', 'Delivered') : icon('logged', 'Sent');
@@ -119,7 +159,16 @@ export class List {
 
     #newRow(user) {
         const click = () => this.#open({ user });
-        return h('li', {}, h('button', { type: 'button', class: 'row', click }, avatar(user, `User ${user}`, false), h('span', { class: 'row-title' }, `Write to user ${user}`)));
+        return h(
+            'li',
+            {},
+            h(
+                'button',
+                { type: 'button', class: 'row', click },
+                avatar(user, `User ${user}`, false),
+                h('span', { class: 'row-title' }, `Write to user ${user}`),
+            ),
+        );
     }
 
     #foundRow({ conversation, item }) {

@@ -11,8 +11,16 @@ export function messageOf(item, model, isOfGroup, react) {
         return h('div', { class: 'act', tabindex: -1, 'data-key': item.key }, words.act(item.act, item.name.author, model.nameOf));
     }
     const { content, isMine, name } = item;
-    const author = isOfGroup && !isMine ? h('span', { class: `author ${hueOf(name.author)}` }, model.nameOf(name.author)) : h('span', { class: 'author unseen' }, model.nameOf(name.author));
-    const classes = ['message', isMine ? 'is-mine' : 'is-theirs', content === undefined ? 'is-gone' : '', item.failed === undefined ? '' : 'is-failed'];
+    const author =
+        isOfGroup && !isMine
+            ? h('span', { class: `author ${hueOf(name.author)}` }, model.nameOf(name.author))
+            : h('span', { class: 'author unseen' }, model.nameOf(name.author));
+    const classes = [
+        'message',
+        isMine ? 'is-mine' : 'is-theirs',
+        content === undefined ? 'is-gone' : '',
+        item.failed === undefined ? '' : 'is-failed',
+    ];
     return h(
         'div',
         { class: classes.filter((of) => of !== '').join(' '), tabindex: -1, 'data-key': item.key, 'data-place': item.place },
@@ -48,11 +56,21 @@ function body(content) {
 function attachment(of, caption) {
     const what = words.attachment(of);
     const link = safeLink(of.location);
-    return h('p', { class: 'text', dir: 'auto' }, link === undefined ? `${what}: ${of.location}` : h('a', anchor(link), what), caption ? ` ${caption}` : undefined);
+    return h(
+        'p',
+        { class: 'text', dir: 'auto' },
+        link === undefined ? `${what}: ${of.location}` : h('a', anchor(link), what),
+        caption ? ` ${caption}` : undefined,
+    );
 }
 
 function quote({ author, quote: says }, model) {
-    return h('blockquote', { class: hueOf(author) }, h('span', { class: 'author' }, model.nameOf(author)), h('span', { class: 'quoted', dir: 'auto' }, says));
+    return h(
+        'blockquote',
+        { class: hueOf(author) },
+        h('span', { class: 'author' }, model.nameOf(author)),
+        h('span', { class: 'quoted', dir: 'auto' }, says),
+    );
 }
 
 function reactions(item, model, react) {
@@ -62,7 +80,14 @@ function reactions(item, model, react) {
         const who = users.map(model.nameOf).join(', ');
         return h(
             'button',
-            { type: 'button', class: 'reaction', 'aria-pressed': String(isMine), title: who, 'aria-label': `${reaction}, ${who}`, click: () => react(item, reaction) },
+            {
+                type: 'button',
+                class: 'reaction',
+                'aria-pressed': String(isMine),
+                title: who,
+                'aria-label': `${reaction}, ${who}`,
+                click: () => react(item, reaction),
+            },
             reaction,
             users.length > 1 ? h('span', { class: 'reaction-count' }, String(users.length)) : undefined,
         );

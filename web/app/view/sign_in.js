@@ -1,6 +1,6 @@
 // Where somebody gives a token who has none in this browser.
 
-import { accountOf, tokenIn } from '../model/account.js';
+import { userOf, tokenIn } from '../model/account.js';
 import { h } from './dom.js';
 
 /** `signIn`: called with a token that can be read. `why`: what was wrong with the one before. */
@@ -11,7 +11,7 @@ export function signInView(signIn, why) {
         const token = tokenIn(new FormData(event.currentTarget).get('token'));
         try {
             if (token === undefined) throw new Error('This is no token. Paste the whole line or link that you were given.');
-            accountOf(token);
+            userOf(token);
             signIn(token);
         } catch ({ message }) {
             wrong.textContent = message;
@@ -26,10 +26,24 @@ export function signInView(signIn, why) {
         h(
             'form',
             { submit },
-            h('textarea', { name: 'token', rows: 4, required: true, 'aria-label': 'Token or link', autocomplete: 'off', spellcheck: 'false', autofocus: true }),
+            h('textarea', {
+                name: 'token',
+                rows: 4,
+                required: true,
+                'aria-label': 'Token or link',
+                autocomplete: 'off',
+                spellcheck: 'false',
+                autofocus: true,
+            }),
             wrong,
             h('button', { class: 'button is-main' }, 'Sign in'),
         ),
-        h('p', { class: 'hint' }, 'Who runs the server makes one with ', h('code', {}, 'ringpost token --user 7 --web'), '. It stays in this browser until you sign out.'),
+        h(
+            'p',
+            { class: 'hint' },
+            'Who runs the server makes one with ',
+            h('code', {}, `ringpost token --user 7 --web ${location.origin}`),
+            '. It stays in this browser until you sign out.',
+        ),
     );
 }

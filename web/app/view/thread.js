@@ -47,7 +47,10 @@ export class ThreadView {
         const pointed = ({ target }) => this.#point(target.closest?.('.message'));
         this.#inner.addEventListener('pointerover', pointed);
         this.#inner.addEventListener('focusin', pointed);
-        this.#inner.addEventListener('click', ({ target }) => target.closest('.bubble') !== null && this.#point(target.closest('.message')));
+        this.#inner.addEventListener(
+            'click',
+            ({ target }) => target.closest('.bubble') !== null && this.#point(target.closest('.message')),
+        );
     }
 
     /** Shows where a message stands, as soon as it is there. */
@@ -77,7 +80,9 @@ export class ThreadView {
         const items = this.#model.items();
         const sent = items.at(-1);
         const isNewOfMine = sent?.isMine && !this.#made.has(sent.key) && !isOther;
-        const focused = this.#inner.contains(document.activeElement) ? document.activeElement.closest('[data-key]')?.dataset.key : undefined;
+        const focused = this.#inner.contains(document.activeElement)
+            ? document.activeElement.closest('[data-key]')?.dataset.key
+            : undefined;
         this.#lay(items, open.group !== undefined);
         if (focused !== undefined && !this.#inner.contains(document.activeElement)) this.#made.get(focused)?.element.focus();
         if (isOther || isNewOfMine) this.toEnd();
@@ -99,7 +104,8 @@ export class ThreadView {
                 isNewSaid = true;
                 elements.push(this.#separator('New', seen));
             }
-            const isSameAuthor = before?.name.author === item.name.author && before.act === undefined && item.time - before.time < FOLLOWS_WITHIN_MS;
+            const isSameAuthor =
+                before?.name.author === item.name.author && before.act === undefined && item.time - before.time < FOLLOWS_WITHIN_MS;
             elements.push(this.#elementOf(item, isSameAuthor && !isOtherDay, isOfGroup));
             seen.add(item.key);
             before = item;

@@ -39,12 +39,16 @@ export class Tools {
     }
 
     #buttons(item) {
-        if (item.failed !== undefined) return [this.#plain('Send again', () => this.#model.sendAgain(item)), this.#plain('Let go', () => this.#model.drop(item))];
-        if (item.tick === 'waiting' && item.place === undefined) return item.id === undefined ? [] : [this.#plain('Do not send', () => this.#model.drop(item))];
+        if (item.failed !== undefined)
+            return [this.#plain('Send again', () => this.#model.sendAgain(item)), this.#plain('Let go', () => this.#model.drop(item))];
+        if (item.tick === 'waiting' && item.place === undefined)
+            return item.id === undefined ? [] : [this.#plain('Do not send', () => this.#model.drop(item))];
         const isLocked = this.#model.lockOf(this.#model.open) !== undefined;
         const isThere = item.content !== undefined;
         return [
-            isThere && !isLocked ? iconButton('smile', 'React', () => this.#choose(REACTIONS.map((of) => [of, () => this.#model.react(item, of)]))) : undefined,
+            isThere && !isLocked
+                ? iconButton('smile', 'React', () => this.#choose(REACTIONS.map((of) => [of, () => this.#model.react(item, of)])))
+                : undefined,
             isThere && !isLocked ? iconButton('reply', 'Reply', () => this.#do(() => this.#does.reply(item))) : undefined,
             iconButton('more', 'More', () => this.#choose(this.#more(item, isLocked))),
         ];

@@ -235,6 +235,8 @@ export class Tabs extends EventTarget {
         this.#leading = leading;
         for (const type of TOLD) client.addEventListener(type, ({ detail }) => this.#leading === leading && this.#onTold(type, detail));
         this.#say({ leader: this.#tab });
+        // What others have stored while this tab was about to lead, nobody heard of.
+        client.look();
         this.#doWishes();
         this.#askAgain();
         this.#watchLease();
@@ -396,7 +398,8 @@ export class Tabs extends EventTarget {
     }
 
     async #hear(said) {
-        if (said.type !== undefined) return said.only === undefined || said.only === this.#tab ? this.#tell(said.type, said.detail) : undefined;
+        if (said.only !== undefined && said.only !== this.#tab) return undefined;
+        if (said.type !== undefined) return this.#tell(said.type, said.detail);
         if (said.leader !== undefined) {
             this.#wish({});
             return this.#askAgain();

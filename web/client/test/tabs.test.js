@@ -104,8 +104,8 @@ class Browser {
     #Channel = channels();
     #link;
 
-    /** A tab; `frozen.is` stops whatever it would do. */
-    open(frozen = { is: false }) {
+    /** A tab; `frozen.is` stops whatever it would do. `token`: may be a promise. */
+    open(frozen = { is: false }, token = 'token') {
         const transport = (_url, handlers) => {
             const link = { buffered: 0, handlers, isOpen: true };
             link.write = (bytes) => {
@@ -123,7 +123,7 @@ class Browser {
             });
             return link;
         };
-        return new Tabs('wss://first/v1/ws', () => 'token', {
+        return new Tabs('wss://first/v1/ws', () => token, {
             name: 'test', store: this.store, transport, device: DEVICE, backoff_max_ms: 0,
             locks: this.locks, Channel: this.#Channel, clock: () => this.now,
         });
@@ -303,6 +303,23 @@ test('a tab that is put away while it begins to lead does not lead', async () =>
     await away;
     assert.equal(tabs[0].isLeading, false);
     await Promise.all(tabs.map((tab) => tab.close()));
+});
+
+test('what is stored while a tab begins to lead is sent, though nobody hears of it', async () => {
+    const browser = new Browser();
+    let loads = 0;
+    const load = browser.store.load.bind(browser.store);
+    browser.store.load = () => (loads++, load());
+    let gives;
+    const first = browser.open({ is: false }, new Promise((resolve) => (gives = resolve)));
+    await until('it has read the store twice, and waits for its token', () => loads === 2);
+    const second = browser.open();
+    await second.send(TO, { text: 'into the gap' });
+    await new Promise(setImmediate);
+    assert.ok(!first.isLeading && !second.isLeading);
+    gives('token');
+    await until('it is in the log', () => browser.texts.length === 1);
+    await Promise.all([first, second].map((tab) => tab.close()));
 });
 
 test('the server is told what all tabs wish together, whoever leads', async () => {

@@ -14,7 +14,7 @@ use server::{
     access::auth,
     cluster::{file::check_name, map::Slot},
     config::Backend,
-    operator::{logging::Format, moves, shell},
+    operator::{logging::Format, moves, shell, web_link},
 };
 
 #[derive(Parser)]
@@ -142,6 +142,9 @@ pub(crate) struct TokenArguments {
     /// Write the token into this file, which only its owner can read. An older token in it is replaced.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Print a link that signs in to the web page at this address, such as <https://chat.example.org>; on a terminal as a code, too.
+    #[arg(long, value_name = "URL", value_parser = web_link::parse_page, conflicts_with = "out")]
+    pub(crate) web: Option<String>,
     /// Data folder of the server.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data: Option<PathBuf>,

@@ -39,6 +39,7 @@ use server::{
         moves::{self, DRAIN_LOOK, DRAIN_LOOKS_UNTOLD_MAX, Left},
         shell::quoted,
         survey::{Form, Part},
+        web_link,
     },
     shard::DevicesWish,
 };
@@ -72,6 +73,15 @@ pub(crate) fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
         issuer: config.auth.issuer(),
     };
     let token = auth::mint_with(&key, &what, now)?;
+    if let Some(page) = &arguments.web {
+        let link = web_link::link(page, &token);
+        let code = if io::stdout().is_terminal() {
+            web_link::code(&link).context("the link is too long for a code")?
+        } else {
+            String::new()
+        };
+        return print(&format!("{link}\n{code}"));
+    }
     let Some(file) = &arguments.out else { return print(&format!("{token}\n")) };
     token_file::write(file, &token, own_user()?)?;
     let until = utc(now.0 / 1_000 + arguments.ttl.as_secs(), ':');

@@ -47,11 +47,12 @@ pub(crate) fn greeting(config: &Config, data: &DataDir, addresses: Addresses, ar
         line("metrics", &format!("http://{admin}/metrics (also /health, /ready)"));
     }
     let own = own_command();
-    if keyfile::load_signing_key(&key_path(config)).is_ok() {
-        let source = match (config.auth.key_file(), config_file) {
-            (Some(_), Some(file)) => format!("--config {}", quoted(std::path::absolute(file).unwrap_or(file.into()))),
-            _ => format!("--data {}", quoted(data.path())),
-        };
+    let source = match (config.auth.key_file(), config_file) {
+        (Some(_), Some(file)) => format!("--config {}", quoted(std::path::absolute(file).unwrap_or(file.into()))),
+        _ => format!("--data {}", quoted(data.path())),
+    };
+    let mints = keyfile::load_signing_key(&key_path(config)).is_ok();
+    if mints {
         line("tokens", &format!("{own} token --user 7 {source} --out t7"));
         line("", &format!("{own} token --user 8 {source} --out t8"));
     } else {
@@ -75,6 +76,9 @@ pub(crate) fn greeting(config: &Config, data: &DataDir, addresses: Addresses, ar
     for (scheme, address) in [("http", websocket), ("https", websocket_tls)] {
         if let Some(address) = address.filter(|_| config.shows_page()) {
             line("page", &format!("{scheme}://{address}/"));
+            if mints {
+                line("", &format!("{own} token --user 7 {source} --web {scheme}://{address}   (a link that signs in)"));
+            }
         }
     }
     line("stop", "Ctrl-C or SIGTERM; a second one exits at once");
