@@ -122,8 +122,18 @@ fn nothing_is_where_the_code_map_says_it_never_is() {
     assert!(found.is_empty(), "{found:#?}");
     let rooms = folders("server/src").into_iter().filter(|room| room != "server/src/bin");
     for place in rooms.chain(
-        ["proto-spec", "storage", "server/rim", "server/capacity", "server/push", "client", "client/chat", "client/ffi", "loadgen"]
-            .map(|at| format!("{at}/src")),
+        [
+            "proto-spec",
+            "storage",
+            "server/rim",
+            "server/capacity",
+            "server/push",
+            "client",
+            "client/chat",
+            "client/ffi",
+            "loadgen",
+        ]
+        .map(|at| format!("{at}/src")),
     ) {
         assert!(places.contains(&place), "the code map in docs/DESIGN.md does not tell of {place}");
     }

@@ -394,12 +394,15 @@ impl Viewer {
         let slot = self.watches.get_mut(watch.slot as usize).filter(|slot| slot.life == watch.life)?;
         let of = slot.watch.as_mut().filter(|of| !of.is_asking)?;
         let conn = of.conn?;
+        let (looks, asks_ms, next_ms) = (of.user, of.asks_ms, of.next_ms);
+        let tells = now_ms >= next_ms;
         let (mut states, mut unsure, mut asks_later) = (Vec::new(), Vec::new(), false);
         for (user, told) in of.users.iter().zip(&mut of.told) {
             let Some(watched) = self.watched.get(user).filter(|_| !told.is_crowded) else { continue };
             match told.may {
-                Some(may) => states.extend(told.tell(*user, may, watched)),
-                None if now_ms < of.asks_ms => asks_later = true,
+                Some(may) if tells => states.extend(told.tell(*user, may, watched)),
+                Some(_) => {}
+                None if now_ms < asks_ms => asks_later = true,
                 None => {
                     let count = watched.watches.len() as u32;
                     unsure.push(Asked { user: *user, verdict: None, count, blocks: None });
@@ -410,9 +413,11 @@ impl Viewer {
             of.next_ms = now_ms + tick_ms;
         }
         of.is_asking |= !unsure.is_empty();
-        let (looks, asks_ms) = (of.user, of.asks_ms);
         if asks_later {
             self.wake(watch, asks_ms);
+        }
+        if !tells {
+            self.wake(watch, next_ms);
         }
         (!states.is_empty() || !unsure.is_empty()).then_some(Flush { watch, conn, looks, states, unsure })
     }
@@ -687,6 +692,30 @@ mod tests {
             }
         }
         assert_eq!(asked, 19, "once in each second but for the first one, in which all have just been answered");
+    }
+
+    #[test]
+    fn when_a_home_is_asked_again_between_two_frames_the_next_one_is_not_told_earlier() {
+        let (mut viewer, watch) = viewer();
+        let tick_ms = PRESENCE_ASK_AGAIN_MS / 5 * 2;
+        viewer.settings.tick_ms = tick_ms;
+        viewer.asked_all(watch, 0);
+        let change = |viewer: &mut Viewer, user, state, version: [u64; 2]| {
+            let [before, version] = version.map(Version);
+            viewer.change(&Change { user, sight: sight(state, 0), version, before, only: Some(LOOKS) });
+        };
+        // Something about the first user was lost, and may be asked about once all that was answered is old enough.
+        change(&mut viewer, WATCHED[0], Presence::Online, [7, 8]);
+        assert!(flush(&mut viewer, tick_ms).is_none());
+        let first_ms = PRESENCE_ASK_AGAIN_MS - tick_ms / 2;
+        change(&mut viewer, WATCHED[1], Presence::Online, [1, 1]);
+        assert_eq!(flush(&mut viewer, first_ms).unwrap().states.len(), 1);
+        change(&mut viewer, WATCHED[1], Presence::Away, [1, 1]);
+        let asked = flush(&mut viewer, PRESENCE_ASK_AGAIN_MS).unwrap();
+        assert_eq!((asked.states.len(), asked.unsure.len()), (0, 1), "{asked:?}");
+        viewer.asked_again(asked.watch, PRESENCE_ASK_AGAIN_MS);
+        assert!(flush(&mut viewer, first_ms + tick_ms - 1).is_none());
+        assert!(flush(&mut viewer, first_ms + tick_ms).unwrap().states.iter().any(|state| state.user == WATCHED[1]));
     }
 
     #[test]

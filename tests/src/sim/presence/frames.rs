@@ -130,7 +130,7 @@ impl Simulation {
         let (user, before_ms) = (line.user, line.pushed_ms.replace(now_ms));
         let tick_ms = self.watching.settings.tick_ms;
         if before_ms.is_some_and(|before_ms| now_ms < before_ms + tick_ms) || states.is_empty() {
-            self.oracle.fail(|| format!("user {user}: told {states:?} at {now_ms}, and something at {before_ms:?}"));
+            self.oracle.fail(|| format!("user {user}: told {states:?} at {now_ms}, and something at {before_ms:?}, less than {tick_ms} ms before"));
         }
         if states.len() > 1 {
             self.reached("several changes of presence in a frame");
