@@ -27,13 +27,19 @@ use tests::{connection::Connection, frames::offered, process::Installation, wait
 const ALICE: u64 = 1;
 const BOB: u64 = 2;
 
+/// The headers of a request, in small letters.
+type Headers = BTreeMap<String, String>;
+
 /// The operator's gateway: it answers all requests with one status, and remembers those that it has taken.
 struct Gateway {
     address: SocketAddr,
     status: Arc<AtomicU16>,
     /// Whatever was asked, with what it was answered, in order.
-    asked: Arc<Mutex<Vec<(u16, BTreeMap<String, String>, Value)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
 }
+
+/// The status that it was answered with, and what it was.
+type Asked = (u16, Headers, Value);
 
 impl Gateway {
     fn start() -> Self {
@@ -44,10 +50,11 @@ impl Gateway {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 // Whoever is killed amid a request has asked nothing.
-                let Some((headers, body)) = stream.ok().and_then(|stream| request(&stream)) else { continue };
+                let Ok(mut stream) = stream else { continue };
+                let Some((headers, body)) = request(&stream) else { continue };
                 let status = status.load(Ordering::SeqCst);
-                asked.lock().unwrap().push((status, headers.1, body));
-                let _ = write!(&headers.0, "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+                asked.lock().unwrap().push((status, headers, body));
+                let _ = write!(stream, "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
             }
         });
         gateway
@@ -72,8 +79,8 @@ impl Gateway {
     }
 }
 
-/// One request: where to answer it, its headers, and what it holds.
-fn request(stream: &TcpStream) -> Option<((TcpStream, BTreeMap<String, String>), Value)> {
+/// One request: its headers, and what it holds.
+fn request(stream: &TcpStream) -> Option<(Headers, Value)> {
     let mut reader = BufReader::new(stream);
     let mut lines = reader.by_ref().lines();
     let first = lines.next()?.ok()?;
@@ -86,7 +93,7 @@ fn request(stream: &TcpStream) -> Option<((TcpStream, BTreeMap<String, String>),
     }
     let mut body = vec![0; headers["content-length"].parse().unwrap()];
     reader.read_exact(&mut body).ok()?;
-    Some(((stream.try_clone().ok()?, headers), serde_json::from_slice(&body).unwrap()))
+    Some((headers, serde_json::from_slice(&body).unwrap()))
 }
 
 /// A server that notifies by this gateway.
