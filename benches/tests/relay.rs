@@ -161,7 +161,7 @@ async fn count(events: &mut Events) {
                 assert_eq!(content.as_text(), Some(received.to_string().as_str()));
                 received += 1;
             }
-            Some(ClientEvent::Entry(_)) => {}
+            Some(ClientEvent::Entry(_) | ClientEvent::CaughtUp) => {}
             other => panic!("{other:?} after {accepted} and {received}"),
         }
     }
