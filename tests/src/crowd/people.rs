@@ -272,7 +272,8 @@ impl Crowd {
                     _ => {}
                 }
             }
-            ClientEvent::Committed { .. }
+            ClientEvent::CaughtUp
+            | ClientEvent::Committed { .. }
             | ClientEvent::Entry(_)
             | ClientEvent::Numbered { .. }
             | ClientEvent::Presence(_) => {}

@@ -346,7 +346,7 @@ impl Fleet {
                 self.apps[index].connected = false;
                 self.on_disconnected(key, reason);
             }
-            ClientEvent::Committed { .. } | ClientEvent::Presence(_) => {}
+            ClientEvent::CaughtUp | ClientEvent::Committed { .. } | ClientEvent::Presence(_) => {}
             other => self.oracle.fail(|| format!("{key:?}: this must not be: {other:?}")),
         }
         false
