@@ -14,7 +14,7 @@ use tests::{
     connection::hello,
     http::{self, Answer},
     process::{Installation, Server},
-    spec,
+    spec, wait_until,
 };
 
 struct World {
@@ -181,6 +181,8 @@ fn a_session_ends_with_a_bye_that_may_still_be_asked_for() {
     let (_, at) = world.hear_until(&id, 0, is_welcome);
     let mut socket = world.socket();
     world.send(&mut socket, "GET", &format!("/v1/frames?session={id}&at={at}"), "", b"");
+    // That is there, and those before have gone.
+    wait_until("it asks", || world.server.counted("page_connections") == 1);
     world.server.signal("TERM");
     let answer = http::read(&mut socket);
     let says_so = |frame: &ServerFrame| matches!(frame, ServerFrame::Bye { code: ErrorCode::Stopping, .. });

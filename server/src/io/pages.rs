@@ -27,7 +27,7 @@ use tokio::{
     pin,
     runtime::Builder,
     select,
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::{JoinSet, LocalSet},
 };
 
@@ -131,9 +131,10 @@ async fn serve(world: Rc<World>, mut visitors: mpsc::Receiver<Visit>, mut stop: 
 
 /// Answers the requests of one connection until it ends. Whatever it dies of, who asked knows.
 async fn attend(world: Rc<World>, Visit { stream, client, is_tls }: Visit, mut stop: watch::Receiver<bool>) {
-    let is_stopping = stop.clone();
+    let (is_stopping, asked) = (stop.clone(), Notify::new());
     let service = service_fn(|request| {
         let (world, is_stopping) = (Rc::clone(&world), *is_stopping.borrow());
+        asked.notify_one();
         async move { Ok::<_, Infallible>(answer::answer(&world, (client, is_tls), request, is_stopping).await) }
     });
     let connection = http1::Builder::new()
@@ -143,9 +144,14 @@ async fn attend(world: Rc<World>, Visit { stream, client, is_tls }: Visit, mut s
         .max_buf_size(UPGRADE_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     pin!(connection);
+    let stops = async {
+        // Who has come here has asked for something, and is answered that.
+        asked.notified().await;
+        _ = stop.wait_for(|is_stopping| *is_stopping).await;
+    };
     select! {
         _ = &mut connection => return,
-        _ = stop.wait_for(|is_stopping| *is_stopping) => connection.as_mut().graceful_shutdown(),
+        () = stops => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
 }

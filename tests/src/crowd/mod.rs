@@ -40,7 +40,7 @@ pub const SEEDS_TO_FIND: u64 = SEEDS;
 const STEPS: u64 = 2_500;
 
 /// Simulated seconds after which everything must have come to rest.
-const HEALING_S: u64 = 60;
+const HEALING_S: u64 = 120;
 
 /// See the head of this file.
 pub struct Crowd {
