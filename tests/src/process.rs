@@ -5,10 +5,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::unix::{fs::DirBuilderExt as _, process::ExitStatusExt as _},
+    os::unix::{
+        fs::{DirBuilderExt as _, OpenOptionsExt as _},
+        process::ExitStatusExt as _,
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::{
@@ -148,6 +151,18 @@ impl Installation {
         installation.config.journal.bytes_max = 16 * 1024 * 1024;
         installation.config.journal.seal_after_ms = 100;
         Some((installation, disk))
+    }
+
+    /// From its next start on the server notifies by this webhook.
+    ///
+    /// # Panics
+    /// It has one already.
+    pub fn notifies_by(&mut self, url: &str) {
+        let key_file = self.folder().join("gateway.key");
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&key_file).expect("a folder");
+        file.write_all(b"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n").expect("room on the disk");
+        self.config.push.webhook.url = url.to_owned();
+        self.config.push.webhook.key_file = key_file;
     }
 
     /// A folder for the test's own files.

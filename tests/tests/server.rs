@@ -433,7 +433,11 @@ fn a_crowd_behind_one_address_is_told_moments_one_after_the_other_and_comes_in_w
 
 #[test]
 fn every_refused_vector_is_answered_as_the_specification_says() {
-    let (installation, _server) = world(2);
+    // A server that takes all kinds of frames.
+    let (installation, _server) = world_with(|installation| {
+        installation.config.cores = 2;
+        installation.notifies_by("http://127.0.0.1:9/nobody");
+    });
     let text = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../proto-spec/vectors/refused.json")).unwrap();
     let vectors: Vec<serde_json::Value> = serde_json::from_slice(&text).unwrap();
     let mut tried = 0;
