@@ -560,9 +560,12 @@ fn each_node_tells_who_is_there_and_who_owns_what_and_whom_it_reaches() {
         assert_eq!(output.status.code(), Some(1), "{command}: {output:?}");
         assert!(said.contains("whose map is a file (cluster.file)"), "{command}: {said}");
     }
-    let audit = fs::read_to_string(cluster.nodes[0].data().join("audit.log")).unwrap();
-    let refused = audit.lines().filter(|line| line.contains("operator_refused") && line.contains("cluster.file"));
-    assert_eq!(refused.count(), 4, "{audit}");
+    // The operator is answered before the audit log's thread has written the line.
+    wait_until("each is in the audit log", || {
+        let audit = fs::read_to_string(cluster.nodes[0].data().join("audit.log")).unwrap();
+        let refused = |line: &&str| line.contains("operator_refused") && line.contains("cluster.file");
+        audit.lines().filter(refused).count() == 4
+    });
     cluster.kill(1);
     wait_until("the node is not reached", || reached(&cluster, 0) == ["here", "away", "linked"]);
 }
