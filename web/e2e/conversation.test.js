@@ -159,3 +159,17 @@ test('who has cleared their storage signs in again and has everything', async ()
     await alice.writes('and on');
     await agree([alice, bob], ['before', 'after', 'and on']);
 });
+
+test('where WebSocket does not get through a browser polls, and its history is the same', async () => {
+    world.breakWebSockets();
+    const alice = await world.person(ALICE);
+    await alice.opens(BOB);
+    const chat = world.chat(BOB, ALICE);
+    await alice.writes('by polling');
+    chat.say('by TCP');
+    await agree([alice], ['by polling', 'by TCP']);
+    await world.killServer();
+    await alice.writes('while there is no server');
+    await world.startServer();
+    await agree([alice], ['by polling', 'by TCP', 'while there is no server']);
+});

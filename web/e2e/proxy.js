@@ -2,10 +2,11 @@
 
 import { connect, createServer } from 'node:net';
 
-/** Leads to `host:port` from a port of 127.0.0.1: { port, cut, restore, close }. */
+/** Leads to `host:port` from a port of 127.0.0.1: { port, cut, restore, breakWebSockets, close }. */
 export async function proxyTo(host, port) {
     const open = new Set();
     let isCut = false;
+    let breaks = false;
     const server = createServer((here) => {
         if (isCut) return void here.destroy();
         const there = connect(port, host);
@@ -21,6 +22,9 @@ export async function proxyTo(host, port) {
             });
             end.pipe(other);
         }
+        here.once('data', (head) => {
+            if (breaks && /^upgrade: websocket/im.test(head.toString('latin1'))) here.destroy();
+        });
         return undefined;
     });
     await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -34,6 +38,10 @@ export async function proxyTo(host, port) {
         cut,
         restore() {
             isCut = false;
+        },
+        /** From now on a connection that asks for WebSocket ends. */
+        breakWebSockets() {
+            breaks = true;
         },
         close() {
             cut();

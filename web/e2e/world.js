@@ -82,6 +82,10 @@ export class World {
         this.#proxy.restore();
     }
 
+    breakWebSockets() {
+        this.#proxy.breakWebSockets();
+    }
+
     token(user, ...more) {
         return execFileSync(PROGRAM, ['token', '--user', String(user), '--data', join(this.#folder, 'data'), ...more], {
             encoding: 'utf8',
