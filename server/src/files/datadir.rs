@@ -160,8 +160,21 @@ pub enum DataDirError {
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    // Unlocked when it is closed, also by the end of the process, however it ends.
-    _lock: File,
+    #[cfg_attr(not(test), expect(dead_code, reason = "held, not used"))]
+    lock: Lock,
+}
+
+/// A file that is locked until the value is dropped, or the process ends, however it ends.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing alone does not unlock while a process that another thread starts has a copy of the file, which it has till
+    /// it runs its program.
+    fn drop(&mut self) {
+        // What can not be unlocked is closed with this value all the same.
+        let _ = self.0.unlock();
+    }
 }
 
 /// What a look at a folder tells.
@@ -241,7 +254,7 @@ impl DataDir {
                 set_up(path).map_err(|error| io_error(path, "can not set up the folder", error))?;
             }
         }
-        Ok(Self { path: path.clone(), _lock: lock })
+        Ok(Self { path: path.clone(), lock })
     }
 
     /// Takes a folder that a server has used. Never makes one.
@@ -263,7 +276,7 @@ impl DataDir {
         let lock = take_lock(path)?;
         // Again: somebody may have been faster.
         look(path)?;
-        Ok(Self { path: path.clone(), _lock: lock })
+        Ok(Self { path: path.clone(), lock })
     }
 
     /// The folder, as an absolute path.
@@ -483,8 +496,8 @@ fn check_access(path: &Path) -> Result<(), DataDirError> {
 }
 
 fn is_in_use(path: &Path) -> bool {
-    let lock = File::open(path.join(LOCK));
-    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    let file = File::open(path.join(LOCK)).map(Lock);
+    file.is_ok_and(|file| matches!(file.0.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Makes a file that has no name and ends with this call: what that needs is what a start needs.
@@ -499,11 +512,11 @@ fn check_writable(path: &Path) -> Result<(), DataDirError> {
     Err(DataDirError::ReadOnly { path: path.to_owned(), why })
 }
 
-fn take_lock(path: &Path) -> Result<File, DataDirError> {
+fn take_lock(path: &Path) -> Result<Lock, DataDirError> {
     let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK));
     let file = open.map_err(|error| io_error(path, "can not open its file LOCK", error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: path.to_owned() }),
         Err(TryLockError::Error(error)) => Err(io_error(path, "can not lock its file LOCK", error)),
     }

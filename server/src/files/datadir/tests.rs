@@ -107,6 +107,16 @@ fn a_folder_in_use_is_refused_until_it_is_free() {
 }
 
 #[test]
+fn a_folder_is_free_though_a_process_being_started_has_a_copy_of_the_file() {
+    let world = World::new();
+    let first = DataDir::open(&world.path).unwrap();
+    let _copy = first.lock.0.try_clone().unwrap();
+    assert!(matches!(world.refused(), DataDirError::InUse { .. }));
+    drop(first);
+    DataDir::open(&world.path).unwrap();
+}
+
+#[test]
 fn a_newer_format_is_refused_even_without_a_lock_file() {
     let world = World::used();
     fs::remove_file(world.path.join("LOCK")).unwrap();
