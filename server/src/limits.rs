@@ -55,6 +55,14 @@ pub const REPORTS_MAX: usize = 256;
 /// Members to whom entries of groups are pushed in one turn, which takes less than a millisecond: so long all else waits.
 pub const FANOUT_TURN_MAX: usize = 128;
 
+/// Members of a group whose homes are told in one go that there is something to notify them of: well below a millisecond. The others are told
+/// in the next tick.
+pub const TOLD_TURN_MAX: usize = 256;
+
+/// Entries of a group, from the last one back, among which one is looked for that names a member who is notified of no others. They are looked
+/// through every few seconds while a group goes on.
+pub const NAMED_LOOK_ENTRIES: u64 = 100;
+
 /// How often a core tells the home of a group what its members have of it, in milliseconds: however many messages come, it is one row for
 /// each member in so long a time.
 pub const GROUP_RECEIPTS_EVERY_MS: u64 = 2_000;

@@ -124,6 +124,10 @@ pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
         }
         Record::GroupMember { group, user, row } => put_group_member(out, *group, *user, row),
         Record::GroupCame { group, from, row } => put_group_came(out, *group, *from, row),
+        Record::GroupWants { group, user, wants } => {
+            let wants = wants.map(Into::into);
+            put(out, &StoredRecord::GroupWants { group: group.0, user: user.0, wants });
+        }
         Record::GroupMarks { group, marks, idle } => {
             put(out, &StoredRecord::GroupMarks { group: group.0, told: marks.told.0, idle: *idle });
         }
@@ -235,6 +239,9 @@ pub(crate) fn take_owned(bytes: &mut &[u8]) -> Result<Record, CodecError> {
         StoredRecord::GroupCame { group, from, row } => {
             Record::GroupCame { group: GroupId(group), from: UserId(from), row: row.into() }
         }
+        StoredRecord::GroupWants { group, user, wants } => {
+            Record::GroupWants { group: GroupId(group), user: UserId(user), wants: wants.map(Into::into) }
+        }
         StoredRecord::GroupMarks { group, told, idle } => {
             Record::GroupMarks { group: GroupId(group), marks: GroupMarks { told: Seq(told) }, idle }
         }
@@ -331,6 +338,11 @@ pub(crate) enum StoredRecord<'a> {
         user: u64,
         notified: StoredNotified<'a>,
     },
+    GroupWants {
+        group: u64,
+        user: u64,
+        wants: Option<StoredWants>,
+    },
 }
 
 /// In a record and in a row.
@@ -411,18 +423,21 @@ impl From<StoredSubscription<'_>> for Subscription {
 pub(crate) struct StoredNotified<'a> {
     up_to: u64,
     told: StoredSpans<'a>,
+    told_in_groups: StoredSpans<'a>,
 }
 
 impl<'a> StoredNotified<'a> {
-    const fn of(notified: &Notified, told: &'a [u8]) -> Self {
-        Self { up_to: notified.up_to.0, told: StoredSpans::of(told) }
+    const fn of(notified: &Notified, (people, groups): &'a (Vec<u8>, Vec<u8>)) -> Self {
+        let (told, told_in_groups) = (StoredSpans::of(people.as_slice()), StoredSpans::of(groups.as_slice()));
+        Self { up_to: notified.up_to.0, told, told_in_groups }
     }
 }
 
 impl From<StoredNotified<'_>> for Notified {
     fn from(stored: StoredNotified<'_>) -> Self {
-        let told = stored.told.spans().map(|(peer, seq)| (UserId(peer.0), seq));
-        Self { up_to: Seq(stored.up_to), told: told.collect() }
+        let people = stored.told.spans().map(|(peer, seq)| (UserId(peer.0).into(), seq));
+        let groups = stored.told_in_groups.spans().map(|(group, seq)| (GroupId(group.0).into(), seq));
+        Self { up_to: Seq(stored.up_to), told: people.chain(groups).collect() }
     }
 }
 

@@ -181,6 +181,9 @@ impl Fold {
                 StoredRecord::GroupCame { group, from, row } => {
                     self.groups.came(&mut self.run, GroupId(group), UserId(from), &row);
                 }
+                StoredRecord::GroupWants { group, user, wants } => {
+                    self.groups.wants(&mut self.run, GroupId(group), UserId(user), wants);
+                }
                 StoredRecord::GroupMarks { group, told, idle } => {
                     self.groups.marks(GroupId(group), GroupMarks { told: Seq(told) }, idle);
                 }

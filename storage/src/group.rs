@@ -58,6 +58,17 @@ pub struct CameRow {
     pub refused: Vec<(Seq, ErrorCode)>,
 }
 
+/// Of which messages of a group a member's home wants to be told, for notifications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// Of all.
+    All,
+    /// Of those that name the member.
+    Named,
+    /// Of none: the member has muted the group.
+    Nothing,
+}
+
 /// How a user stands to a group, in the user's own part of the store: the last entry that says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StandingRow {
@@ -102,6 +113,8 @@ pub struct GroupSnapshot {
     pub roll: Vec<(UserId, MemberRow)>,
     /// What has come of each author, by ascending user.
     pub came: Vec<(UserId, CameRow)>,
+    /// The members who have subscribed to notifications, by ascending user.
+    pub wants: Vec<(UserId, Wants)>,
     /// What it owes to others.
     pub marks: GroupMarks,
     /// Something may be owed.

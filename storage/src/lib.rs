@@ -37,6 +37,7 @@ pub use embedded::{EmbeddedConfig, EmbeddedStore, PurgeConfig};
 pub use fdb::{FdbConfig, FdbStore, Network};
 pub use group::{
     CameRow, GroupEntries, GroupMarks, GroupMessage, GroupRewrite, GroupSnapshot, GroupState, MemberRow, StandingRow,
+    Wants,
 };
 pub use ingest::{IngestError, IngestReport, ingest, ingest_in_runs};
 pub use memory::{CommitFault, MemoryStore};

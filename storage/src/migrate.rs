@@ -487,6 +487,7 @@ fn understand(key: &Key, value: &[u8]) -> Result<(), String> {
         RowKey::GroupMarks { .. } => codec::group_marks(value).map(drop),
         RowKey::GroupMember { .. } => codec::group_member(value).map(drop),
         RowKey::GroupCame { .. } => codec::group_came(value).map(drop),
+        RowKey::GroupWants { .. } => codec::group_wants(value).map(drop),
         RowKey::GroupShown { .. } => codec::group_shown(value).map(drop),
         RowKey::Removed { .. } | RowKey::Unfinished { .. } | RowKey::GroupUnfinished { .. } => match value.len() {
             0 => Ok(()),
@@ -531,6 +532,7 @@ const fn owner_of(row: RowKey) -> Option<RowOwner> {
         | RowKey::GroupMarks { group }
         | RowKey::GroupMember { group, .. }
         | RowKey::GroupCame { group, .. }
+        | RowKey::GroupWants { group, .. }
         | RowKey::GroupShown { group, .. }
         | RowKey::GroupUnfinished { group } => Some(RowOwner::Group(group)),
         RowKey::Migration => None,
@@ -578,7 +580,7 @@ const fn table_of(row: RowKey) -> &'static str {
         RowKey::Unfinished { .. } => "unfinished",
         RowKey::GroupLog { .. } => "logs of groups",
         RowKey::GroupState { .. } | RowKey::GroupMarks { .. } => "groups",
-        RowKey::GroupMember { .. } | RowKey::GroupCame { .. } => "members of groups",
+        RowKey::GroupMember { .. } | RowKey::GroupCame { .. } | RowKey::GroupWants { .. } => "members of groups",
         RowKey::GroupShown { .. } => "changed messages of groups",
         RowKey::GroupUnfinished { .. } => "unfinished groups",
         RowKey::Migration => "migration",

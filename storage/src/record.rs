@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use proto_spec::{DeviceId, Entry, EpochId, GroupEntry, GroupId, SendNumber, Seq, Subscription, TimestampMs, UserId};
+use proto_spec::{
+    ConversationId, DeviceId, Entry, EpochId, GroupEntry, GroupId, SendNumber, Seq, Subscription, TimestampMs, UserId,
+};
 
 use crate::{
     codec::{self, CodecError},
-    group::{CameRow, GroupMarks, GroupRewrite, GroupState, MemberRow},
+    group::{CameRow, GroupMarks, GroupRewrite, GroupState, MemberRow, Wants},
     schema::ReceivedRow,
 };
 
@@ -74,8 +76,9 @@ pub struct DeviceNote {
 pub struct Notified {
     /// Whether to notify was decided of every message received up to here.
     pub up_to: Seq,
-    /// Conversations that notifications may show on some screen, with the last message that they were about; the last told at the end.
-    pub told: Vec<(UserId, Seq)>,
+    /// Conversations that notifications may show on some screen, with the last message that they were about: people, then
+    /// groups, of each the last told at the end.
+    pub told: Vec<(ConversationId, Seq)>,
 }
 
 /// How an entry changes an earlier message of its log, or reacts to it.
@@ -239,13 +242,22 @@ pub enum Record {
         /// All of it. `up_to` never decreases.
         row: CameRow,
     },
+    /// Of which messages a member's home wants to be told, for notifications.
+    GroupWants {
+        /// Of which group.
+        group: GroupId,
+        /// The member.
+        user: UserId,
+        /// Of which; none: no device of theirs is subscribed.
+        wants: Option<Wants>,
+    },
     /// What a group's home has told others.
     GroupMarks {
         /// Of which group.
         group: GroupId,
         /// How far. Never decreases.
         marks: GroupMarks,
-        /// Nothing is left to tell: a restart need not look at this group.
+        /// Nothing is left to tell: a restart need not look at this group. Else it does.
         idle: bool,
     },
     /// Notifications for a device go there from now on.
@@ -406,6 +418,7 @@ mod tests {
                     | Record::GroupState { .. }
                     | Record::GroupMember { .. }
                     | Record::GroupCame { .. }
+                    | Record::GroupWants { .. }
                     | Record::GroupMarks { .. }
                     | Record::Subscribed { .. }
                     | Record::Due { .. }

@@ -245,6 +245,13 @@ pub enum RowKey {
         /// Who sent.
         user: UserId,
     },
+    /// Of which messages a member's home wants to be told, for notifications. In the range of the roll.
+    GroupWants {
+        /// Of which group.
+        group: GroupId,
+        /// The member.
+        user: UserId,
+    },
     /// Which entries tell of a message of a group, if it was changed or reacted to.
     GroupShown {
         /// Of which group.
@@ -373,6 +380,9 @@ impl RowKey {
             Self::GroupMarks { group } => Key::of_user(GROUP_STATE, beside(group)).then_byte(BESIDE),
             Self::GroupMember { group, user } => Key::of_user(GROUP_ROLL, beside(group)).then(user.0),
             Self::GroupCame { group, user } => Key::of_user(GROUP_ROLL, beside(group)).then(user.0).then_byte(BESIDE),
+            Self::GroupWants { group, user } => {
+                Key::of_user(GROUP_ROLL, beside(group)).then(user.0).then_byte(BESIDE).then_byte(BESIDE)
+            }
             Self::GroupShown { group, place } => Key::of_user(GROUP_SHOWN, beside(group)).then(place.0),
             Self::GroupUnfinished { group } => Key::of_table(GROUP_UNFINISHED).then(group.0),
         }
@@ -457,9 +467,10 @@ impl RowKey {
             GROUP_LOG => numbers(rest).map(|[seq]| Self::GroupLog { group, seq: Seq(seq) })?,
             GROUP_STATE if rest.is_empty() => Self::GroupState { group },
             GROUP_STATE if rest == [BESIDE] => Self::GroupMarks { group },
-            GROUP_ROLL => match numbers(rest) {
-                Some([user]) => Self::GroupMember { group, user: UserId(user) },
-                None => Self::GroupCame { group, user: UserId(beside_that(rest)?) },
+            GROUP_ROLL => match (numbers(rest), beside_that(rest)) {
+                (Some([user]), _) => Self::GroupMember { group, user: UserId(user) },
+                (_, Some(user)) => Self::GroupCame { group, user: UserId(user) },
+                _ => Self::GroupWants { group, user: UserId(beside_that(rest.strip_suffix(&[BESIDE])?)?) },
             },
             GROUP_SHOWN => numbers(rest).map(|[place]| Self::GroupShown { group, place: Seq(place) })?,
             _ => return None,

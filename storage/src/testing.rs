@@ -80,7 +80,12 @@ fn any_record_of_push() -> impl Strategy<Value = Record> {
             Subscription { provider, show, address, key, secret }
         },
     );
-    let told = vec(any::<[u64; 2]>().prop_map(|[peer, seq]| (UserId(peer), Seq(seq))), 0..4);
+    // People, then groups.
+    let told = (vec(any::<[u64; 2]>(), 0..4), vec(any::<[u64; 2]>(), 0..4)).prop_map(|(people, groups)| {
+        let people = people.into_iter().map(|[peer, seq]| (ConversationId::from(UserId(peer)), Seq(seq)));
+        let groups = groups.into_iter().map(|[group, seq]| (ConversationId::from(GroupId(group)), Seq(seq)));
+        people.chain(groups).collect()
+    });
     prop_oneof![
         (any::<[u64; 2]>(), option::of(subscription)).prop_map(|([user, device], subscription)| Record::Subscribed {
             user: UserId(user),
@@ -194,7 +199,7 @@ fn any_content() -> impl Strategy<Value = Content> {
 /// Records as a few shards would make them for a few users: seqs and send numbers without gaps, watermarks that only
 /// grow, receipts that supersede each other.
 pub(crate) fn history(records_max: usize) -> impl Strategy<Value = Vec<Record>> {
-    vec((0..38u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
+    vec((0..39u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
         let mut world = World::default();
         steps.into_iter().map(|(kind, user, peer, device, idle)| world.step(kind, user, peer, device, idle)).collect()
     })
@@ -309,6 +314,7 @@ impl World {
                 Record::Rewrite { user: UserId(user), entry, of: Rewrite { place, now, replaces, received, last } }
             }
             19..=27 => self.groups.step_of_home(kind - 19, user, peer, device, idle),
+            38 => self.groups.step_of_home(9, user, peer, device, idle),
             28..=32 => {
                 self.heads.insert(user, head + 1);
                 let number = self.numbers.entry((user, device)).or_default();
@@ -401,7 +407,7 @@ impl World {
             }
             36 => Record::Due { user: UserId(user) },
             37 => {
-                let told = vec![(UserId(peer), Seq(head))];
+                let told = vec![(UserId(peer).into(), Seq(head)), (GroupId(device).into(), Seq(peer))];
                 Record::Notified { user: UserId(user), notified: Notified { up_to: Seq(head), told } }
             }
             // Not in order: what was written last counts.

@@ -226,6 +226,7 @@ impl Model {
             | Record::GroupState { .. }
             | Record::GroupMember { .. }
             | Record::GroupCame { .. }
+            | Record::GroupWants { .. }
             | Record::GroupMarks { .. } => self.apply_to_group(record),
             Record::Subscribed { user, device, subscription } => {
                 let rows = self.users.entry(*user).or_default();

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::{ConversationId, DeviceId, Entry, EpochId, Event, Seq, TimestampMs, UserId};
+use proto_spec::{ConversationId, DeviceId, Entry, EpochId, Event, TimestampMs, UserId};
 use server::{
     access::{
         auth::{self, Keys, SigningKey},
@@ -28,8 +28,8 @@ use server::{
     limits::{LOAD_TICKS, MAILBOX_MESSAGES_MAX},
     operator::counters::Counters,
     shard::{
-        Admission, CacheLimits, ConnId, DevicesTold, DevicesWish, Limits, Now, PresenceSettings, Promise, PushSettings,
-        PushTold, QueryId, Settings, ShardCounters, StoreState, Ticket,
+        Admission, CacheLimits, ConnId, DevicesTold, DevicesWish, Limits, Now, PresenceSettings, Promise, PushQuestion,
+        PushSettings, PushTold, QueryId, Settings, ShardCounters, StoreState, Ticket,
         directory::Directory,
         topology::{CoreId, Topology},
     },
@@ -341,9 +341,9 @@ impl World {
     }
 
     /// The operator asks why a user was notified of a message, or was not; the answer comes into [`World::push_told`].
-    pub fn ask_why(&mut self, ticket: u64, user: u64, seq: u64) {
-        let user = UserId(user);
-        self.tell(self.home_of(user), CoreMessage::Why(Ticket(ticket), user, Seq(seq)));
+    pub fn ask_why(&mut self, ticket: u64, about: PushQuestion) {
+        let user = about.user;
+        self.tell(self.home_of(user), CoreMessage::Why(Ticket(ticket), about));
     }
 
     /// The oldest notice that the push service has ends like this.

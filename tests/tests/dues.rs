@@ -10,7 +10,7 @@ use proto_spec::{
 use push::{Kind, Notice, Outcome, Provider, Refusal};
 use server::{
     limits::{DUES_MAX, NOTICE_TEXT_BYTES_MAX},
-    shard::{PushTold, PushVerdict},
+    shard::{PushQuestion, PushTold, PushVerdict},
 };
 use tests::world::{Link, PUSH_DELAY_MS, World};
 
@@ -468,7 +468,7 @@ fn nothing_is_written_for_a_message_but_that_something_is_due_and_that_nothing_i
 fn the_operator_is_told_why_somebody_was_notified_or_was_not() {
     let (mut world, alice, bob) = bob_is_there();
     let why = |world: &mut World, seq| -> PushTold {
-        world.ask_why(1, BOB, seq);
+        world.ask_why(1, PushQuestion { user: UserId(BOB), group: None, seq: Seq(seq) });
         world.settle();
         world.push_told.pop().expect("an answer").1
     };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto_spec::{GroupId, Seq, TimestampMs, UserId};
+use proto_spec::{GroupId, TimestampMs, UserId};
 use storage::{
     Answer, BatchId, LaneId, StoreError,
     journal::{Salt, Sealed, SegmentNumber},
@@ -14,7 +14,7 @@ use crate::{
     cluster::file::Nodes,
     durability::committer::News,
     shard::{
-        DevicesWish, Envelope, GroupMail, QueryId, Ticket,
+        DevicesWish, Envelope, GroupMail, PushQuestion, QueryId, Ticket,
         topology::{CoreId, NodeId},
     },
 };
@@ -112,8 +112,8 @@ pub enum CoreMessage {
     Owners(Arc<Nodes>),
     /// The operator asks about a user's devices.
     Devices(Ticket, UserId, DevicesWish),
-    /// The operator asks why a user was notified of the message that stands there, or was not.
-    Why(Ticket, UserId, Seq),
+    /// The operator asks why a user was notified of a message, or was not.
+    Why(Ticket, PushQuestion),
     /// From the push service: a notice of this core has ended.
     Notified(Box<(push::Notice, push::Outcome)>),
 }

@@ -233,7 +233,7 @@ impl Core {
             }
             CoreMessage::Owners(nodes) => self.owners(now, nodes),
             CoreMessage::Devices(ticket, user, wish) => self.feed(now, Input::Devices { ticket, user, wish }),
-            CoreMessage::Why(ticket, user, seq) => self.feed(now, Input::Why { ticket, user, seq }),
+            CoreMessage::Why(ticket, about) => self.feed(now, Input::Why { ticket, about }),
             CoreMessage::Notified(ended) => {
                 let (notice, outcome) = *ended;
                 self.feed(now, Input::Notified { notice: Box::new(notice), outcome });

@@ -13,7 +13,7 @@ use std::{
 
 use crossbeam::channel::{Sender, bounded};
 use parking_lot::{Mutex, RwLock};
-use proto_spec::{Seq, TimestampMs, UserId};
+use proto_spec::{TimestampMs, UserId};
 use tokio::sync::Notify;
 use tracing::error;
 
@@ -25,7 +25,7 @@ use crate::{
     files::{certificate::MeshTls, credentials::Credentials},
     host::clock::Clock,
     operator::{audit::Audit, survey::Survey},
-    shard::{DevicesTold, DevicesWish, PushTold, Ticket, topology::CoreId},
+    shard::{DevicesTold, DevicesWish, PushQuestion, PushTold, Ticket, topology::CoreId},
 };
 
 /// What all threads of a node share.
@@ -203,8 +203,8 @@ impl Controls {
 
     /// Asks the user's core why they were or were not notified of the message that stands at `seq` of their log; waits for the answer, for
     /// `patience` at most. None: there was none in time.
-    pub fn why(&self, user: UserId, seq: Seq, patience: Duration) -> Option<PushTold> {
-        self.shared.push_inquiries.ask(|ticket| self.put(user, CoreMessage::Why(ticket, user, seq)), patience)
+    pub fn why(&self, about: PushQuestion, patience: Duration) -> Option<PushTold> {
+        self.shared.push_inquiries.ask(|ticket| self.put(about.user, CoreMessage::Why(ticket, about)), patience)
     }
 
     /// Puts a message into the mailbox of a user's core, and waits for room there.

@@ -8,6 +8,8 @@ use proto_spec::{
     Settings, Standing, TimestampMs, UserId, digest::Digest,
 };
 
+use storage::Wants;
+
 use crate::shard::{
     AskId, GroupMail, GroupSaid, GroupTold, GroupWish,
     presence::CoreAddress,
@@ -39,6 +41,35 @@ enum SaidBytes<'a> {
     Have(Vec<(u64, u64)>),
     Digests { ask: u64, user: u64, first: u64, last: u64, width: u64 },
     DigestsTold { ask: u64, at: u64, first: u64, last: u64, width: u64, digests: Vec<Digest> },
+    Wants { user: u64, wants: Option<WantsBytes>, is_here: bool },
+    Away { user: u64 },
+}
+
+#[derive(Clone, Copy, Encode, BorrowDecode)]
+enum WantsBytes {
+    All,
+    Named,
+    Nothing,
+}
+
+impl From<Wants> for WantsBytes {
+    fn from(wants: Wants) -> Self {
+        match wants {
+            Wants::All => Self::All,
+            Wants::Named => Self::Named,
+            Wants::Nothing => Self::Nothing,
+        }
+    }
+}
+
+impl From<WantsBytes> for Wants {
+    fn from(bytes: WantsBytes) -> Self {
+        match bytes {
+            WantsBytes::All => Self::All,
+            WantsBytes::Named => Self::Named,
+            WantsBytes::Nothing => Self::Nothing,
+        }
+    }
 }
 
 /// Who, their role, since when, up to where they have read, and up to where they have the log.
@@ -102,6 +133,10 @@ impl<'a> GroupBytes<'a> {
             GroupSaid::Unfollow => SaidBytes::Unfollow,
             GroupSaid::Types { user } => SaidBytes::Types { user: user.0 },
             GroupSaid::Typing { user } => SaidBytes::Typing { user: user.0 },
+            GroupSaid::Wants { user, wants, is_here } => {
+                SaidBytes::Wants { user: user.0, wants: wants.map(Into::into), is_here: *is_here }
+            }
+            GroupSaid::Away { user } => SaidBytes::Away { user: user.0 },
             GroupSaid::Have { marks } => SaidBytes::Have(marks.iter().map(|(user, up_to)| (user.0, up_to.0)).collect()),
             GroupSaid::Ask { ask, user, wish: GroupWish::Page { from, direction, limit } } => SaidBytes::Page {
                 ask: ask.0,
@@ -176,6 +211,10 @@ impl<'a> GroupBytes<'a> {
             SaidBytes::Unfollow => GroupSaid::Unfollow,
             SaidBytes::Types { user } => GroupSaid::Types { user: UserId(user) },
             SaidBytes::Typing { user } => GroupSaid::Typing { user: UserId(user) },
+            SaidBytes::Wants { user, wants, is_here } => {
+                GroupSaid::Wants { user: UserId(user), wants: wants.map(Into::into), is_here }
+            }
+            SaidBytes::Away { user } => GroupSaid::Away { user: UserId(user) },
             SaidBytes::Have(marks) => {
                 GroupSaid::Have { marks: marks.into_iter().map(|(user, up_to)| (UserId(user), Seq(up_to))).collect() }
             }
@@ -296,6 +335,8 @@ pub(super) mod tests {
             GroupSaid::Have { marks: vec![(user, Seq(9))] },
             GroupSaid::Ask { ask, user, wish: GroupWish::Digests { first: Seq(2), last: Seq(9), width: 4 } },
             told(Ok(GroupTold::Digests(digests))),
+            GroupSaid::Wants { user, wants: Some(Wants::Named), is_here: true },
+            GroupSaid::Away { user },
         ];
         said.into_iter().map(|said| GroupMail { group: GROUP, core: CORE, said }).collect()
     }

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::{
     certificate::Certificate,
     presence::PresenceSaid,
-    wire::{self, GROUPS_SINCE, Greeting, Said, VERSIONS, WireError},
+    wire::{self, GROUPS_SINCE, Greeting, NOTIFICATIONS_SINCE, Said, VERSIONS, WireError},
 };
 use crate::{
     cluster::file::{Identity, Nodes},
@@ -271,6 +271,10 @@ impl Link {
             // What it asks waits until the other node has been updated; it has asked nothing that would have this answer.
             return if is_answer { Ok(()) } else { Err(NotPosted::PutOff) };
         }
+        if envelope.is_of_notifications() && self.version < NOTIFICATIONS_SINCE {
+            // It is told again, until the other node has been updated.
+            return Ok(());
+        }
         if waits > LINK_QUEUE_BYTES_MAX && !is_answer {
             return Err(NotPosted::PutOff);
         }
@@ -288,6 +292,10 @@ impl Link {
     /// There is no room for it, and the link is to end: then the other node follows its groups anew.
     pub fn post_group(&mut self, mail: &GroupMail) -> Result<(), NotPosted> {
         if self.version < GROUPS_SINCE {
+            return Ok(());
+        }
+        let is_of_notifications = matches!(mail.said, GroupSaid::Wants { .. } | GroupSaid::Away { .. });
+        if is_of_notifications && self.version < NOTIFICATIONS_SINCE {
             return Ok(());
         }
         let waits = self.waits() - self.of_presence;
@@ -508,6 +516,26 @@ mod tests {
         let (mut here, mut there) = open();
         here.post_group(&mail).unwrap();
         assert_eq!(receive(&mut there, &output(&mut here), &b), Ok(vec![Heard::Group(Box::new(mail))]));
+    }
+
+    #[test]
+    fn a_node_that_knows_no_notifications_in_groups_is_told_nothing_of_them() {
+        let (a, b) = (identity(0, NODES), identity(1, NODES));
+        let mut here = Link::new(Some(NodeId(1)), None, &a, 0);
+        output(&mut here);
+        let mut greeting = Vec::new();
+        wire::encode(&Said::Greeting(b.greeting("a", [1, NOTIFICATIONS_SINCE - 1])), &mut greeting);
+        receive(&mut here, &greeting, &a).unwrap();
+        let up_to = Seq(1);
+        for body in [EnvelopeBody::Reached { up_to }, EnvelopeBody::ReachedTaken { up_to, is_subscribed: true }] {
+            assert_eq!(here.post(&Envelope { body, ..ANSWER }), Ok(()));
+        }
+        let mail = groups::tests::said().split_off(16);
+        assert!(matches!(mail[..], [GroupMail { said: GroupSaid::Wants { .. }, .. }, _]), "{mail:?}");
+        mail.iter().for_each(|mail| assert_eq!(here.post_group(mail), Ok(())));
+        assert!(output(&mut here).is_empty());
+        here.post(&Envelope { body: EnvelopeBody::Stood { at: Seq(1) }, ..ANSWER }).unwrap();
+        assert!(!output(&mut here).is_empty());
     }
 
     #[test]

@@ -22,10 +22,13 @@ use crate::{
 };
 
 /// Versions of what follows the greetings that this server speaks, the lowest and the highest.
-pub const VERSIONS: [u32; 2] = [1, 2];
+pub const VERSIONS: [u32; 2] = [1, 3];
 
 /// The first version that knows groups.
 pub const GROUPS_SINCE: u32 = 2;
+
+/// The first version that knows notifications of what comes in groups.
+pub const NOTIFICATIONS_SINCE: u32 = 3;
 
 /// Bytes in front of a body.
 const HEAD_BYTES: usize = 8;
@@ -125,6 +128,8 @@ enum BodyBytes<'a> {
     GroupRead { origin: u64, after: u64, up_to: u64 },
     GroupReadTaken { origin: u64 },
     Declined { at: u64, reads: (u64, u64) },
+    Reached { up_to: u64 },
+    ReachedTaken { up_to: u64, is_subscribed: bool },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -209,6 +214,10 @@ pub fn encode_envelope(envelope: &Envelope, out: &mut Vec<u8>) {
             BodyBytes::GroupRead { origin: origin.0, after: after.0, up_to: up_to.0 }
         }
         EnvelopeBody::GroupReadTaken { origin } => BodyBytes::GroupReadTaken { origin: origin.0 },
+        EnvelopeBody::Reached { up_to } => BodyBytes::Reached { up_to: up_to.0 },
+        EnvelopeBody::ReachedTaken { up_to, is_subscribed } => {
+            BodyBytes::ReachedTaken { up_to: up_to.0, is_subscribed: *is_subscribed }
+        }
     };
     frame(&SaidBytes::Envelope { to: envelope.to.0, from: envelope.from.0, body }, out);
 }
@@ -308,6 +317,8 @@ impl From<BodyBytes<'_>> for EnvelopeBody {
             BodyBytes::Stood { at } => Self::Stood { at: Seq(at) },
             BodyBytes::Declined { at, reads } => Self::Declined { at: Seq(at), reads: (Seq(reads.0), Seq(reads.1)) },
             BodyBytes::StandPutOff { at } => Self::StandPutOff { at: Seq(at) },
+            BodyBytes::Reached { up_to } => Self::Reached { up_to: Seq(up_to) },
+            BodyBytes::ReachedTaken { up_to, is_subscribed } => Self::ReachedTaken { up_to: Seq(up_to), is_subscribed },
             BodyBytes::GroupRead { origin, after, up_to } => {
                 Self::GroupRead { origin: Seq(origin), after: Seq(after), up_to: Seq(up_to) }
             }
@@ -402,6 +413,8 @@ mod tests {
             EnvelopeBody::GroupRead { origin, after, up_to: Seq(3) },
             EnvelopeBody::GroupReadTaken { origin },
             EnvelopeBody::Declined { at, reads: (Seq(2), Seq(3)) },
+            EnvelopeBody::Reached { up_to: at },
+            EnvelopeBody::ReachedTaken { up_to: at, is_subscribed: true },
         ]
     }
 
@@ -445,6 +458,8 @@ mod tests {
             "09000000c9cc8e4f0207fb2c010e050403",
             "0700000042d5d6800207fb2c010f05",
             "090000008dc7ab5b0207fb2c0110090203",
+            "0700000099798b060207fb2c011109",
+            "0800000083bc24a00207fb2c01120901",
             "0b000000ff1c4bcf07fb2c0103000207fb2c01",
             "060000004eafc0a807fb2c010301",
             "0b000000930c016007fb2c0103020507020132",
@@ -461,6 +476,8 @@ mod tests {
             "09000000f90ca5c407fb2c01030d010709",
             "0b0000001a4ea43907fb2c01030e0507020904",
             "4c0000005439837007fb2c01030f05090209040201010101010101010101010101010101010101010101010101010101010101010202020202020202020202020202020202020202020202020202020202020202",
+            "0a000000645dff3107fb2c01031007010101",
+            "070000000fa4d95407fb2c01031107",
         ];
         let found: Vec<_> = all().iter().map(hex).collect();
         assert_eq!(found, expected);

@@ -24,7 +24,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use proto_spec::{DeviceId, ErrorCode, Seq, TimestampMs, UserId};
+use proto_spec::{DeviceId, ErrorCode, GroupId, Seq, TimestampMs, UserId};
 use rim::utc::{utc, wall_now};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
@@ -52,6 +52,7 @@ use crate::{
         push,
         survey::{self, Form, Part},
     },
+    shard::PushQuestion,
     shard::{DevicesTold, DevicesWish},
 };
 
@@ -240,19 +241,21 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
 
     /// The user's core knows.
     fn why(&self, query: &str) -> Vec<u8> {
-        let Some((user, seq)) = parse_message(query) else {
-            return response("400 Bad Request", TEXT, "of which message? GET ?user=7&seq=120\n");
+        let Some(about) = parse_message(query) else {
+            let words = "of which message? GET ?user=7&seq=120, or ?user=7&group=12&seq=120\n";
+            return response("400 Bad Request", TEXT, words);
         };
+        let user = about.user;
         if let Some(node) = self.controls.elsewhere(user) {
             let words = format!("node {node} serves user {user}: give this command there\n");
             return response("421 Misdirected Request", TEXT, &words);
         }
-        match self.controls.why(user, seq, Duration::from_millis(OPERATOR_DEVICES_MS)) {
-            Some(Ok(why)) => response("200 OK", TEXT, &push::why(user, seq, &why)),
-            Some(Err(code @ ErrorCode::NoSuchMessage)) => {
-                response("404 Not Found", TEXT, &push::refused(user, seq, code))
+        match self.controls.why(about, Duration::from_millis(OPERATOR_DEVICES_MS)) {
+            Some(Ok(why)) => response("200 OK", TEXT, &push::why(about, &why)),
+            Some(Err(code @ (ErrorCode::NoSuchMessage | ErrorCode::NoSuchGroup))) => {
+                response("404 Not Found", TEXT, &push::refused(about, code))
             }
-            Some(Err(code)) => response("503 Service Unavailable", TEXT, &push::refused(user, seq, code)),
+            Some(Err(code)) => response("503 Service Unavailable", TEXT, &push::refused(about, code)),
             None => response("504 Gateway Timeout", TEXT, "the server has not answered in time: try again\n"),
         }
     }
@@ -329,10 +332,17 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
     }
 }
 
-fn parse_message(query: &str) -> Option<(UserId, Seq)> {
-    let (user, seq) = query.split_once('&')?;
-    let seq = seq.strip_prefix("seq=")?.parse().ok()?;
-    Some((parse_user(user.strip_prefix("user=")?)?, Seq(seq)))
+fn parse_message(query: &str) -> Option<PushQuestion> {
+    let (mut user, mut group, mut seq) = (None, None, None);
+    for part in query.split('&') {
+        match part.split_once('=')? {
+            ("user", of) => user = Some(parse_user(of)?),
+            ("group", of) => group = Some(GroupId(of.parse().ok()?)),
+            ("seq", at) => seq = Some(Seq(at.parse().ok()?)),
+            _ => return None,
+        }
+    }
+    Some(PushQuestion { user: user?, group, seq: seq? })
 }
 
 fn parse_subject(query: &str) -> Option<Subject> {
@@ -446,9 +456,11 @@ pub fn ask_devices(data_dir: &Path, user: UserId, wish: DevicesWish) -> io::Resu
 /// Asks the server that uses the folder why a user was notified of a message, or was not; blocks. What it answers.
 ///
 /// # Errors
-/// It does not answer, or there is no such message.
-pub fn ask_why(data_dir: &Path, user: UserId, seq: Seq) -> io::Result<String> {
-    request(data_dir, &format!("GET {PUSH_WHY}?user={user}&seq={seq}"))
+/// It does not answer, or there is no such message, or the user is no member of the group.
+pub fn ask_why(data_dir: &Path, about: PushQuestion) -> io::Result<String> {
+    let PushQuestion { user, group, seq } = about;
+    let group = group.map_or_else(String::new, |group| format!("&group={group}"));
+    request(data_dir, &format!("GET {PUSH_WHY}?user={user}{group}&seq={seq}"))
 }
 
 /// Asks the server that uses the folder what it knows of its cluster; blocks. What it answers.

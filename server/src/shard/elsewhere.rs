@@ -127,7 +127,7 @@ impl Shard {
         if known.is_some() {
             self.lose_what_is_on_the_way(node);
             self.sights.link_lost(node);
-            self.followers_lost(node);
+            self.followers_lost(node, cx);
         }
         if is_up {
             self.sights.link_open(&self.homes, node);

@@ -7,7 +7,7 @@ use proto_spec::{
 };
 use storage::{Answer, BatchId, LaneId};
 
-use super::{groups::GroupMail, presence::PresenceMail, shedding::Load, topology::NodeId};
+use super::{groups::GroupMail, presence::PresenceMail, push::PushQuestion, shedding::Load, topology::NodeId};
 use crate::{access::handshake::Resumption, cluster::file::Nodes, config::Transport, limits::ENVELOPE_BYTES};
 
 /// The two clocks of one instant. Measure with the first, persist the second.
@@ -103,6 +103,8 @@ impl Envelope {
             | EnvelopeBody::Stood { .. }
             | EnvelopeBody::Declined { .. }
             | EnvelopeBody::StandPutOff { .. }
+            | EnvelopeBody::Reached { .. }
+            | EnvelopeBody::ReachedTaken { .. }
             | EnvelopeBody::Forward { parcel: Parcel::Read(_), .. }
             | EnvelopeBody::Forwarded { .. }
             | EnvelopeBody::ForwardPutOff { .. }
@@ -113,7 +115,7 @@ impl Envelope {
         ENVELOPE_BYTES + text
     }
 
-    /// The answer of one who can not take it now; none if it is an answer itself.
+    /// The answer of one who can not take it now; none if it is an answer itself, or is told again unasked.
     pub(crate) fn put_off(&self) -> Option<Self> {
         let body = match self.body {
             EnvelopeBody::Forward { origin, .. } => EnvelopeBody::ForwardPutOff { origin },
@@ -132,7 +134,9 @@ impl Envelope {
             | EnvelopeBody::GroupPutOff { .. }
             | EnvelopeBody::Stood { .. }
             | EnvelopeBody::Declined { .. }
-            | EnvelopeBody::StandPutOff { .. } => return None,
+            | EnvelopeBody::StandPutOff { .. }
+            | EnvelopeBody::Reached { .. }
+            | EnvelopeBody::ReachedTaken { .. } => return None,
         };
         Some(Self { to: self.from, from: self.to, body })
     }
@@ -150,6 +154,11 @@ impl Envelope {
         )
     }
 
+    /// Whether it is about notifications alone.
+    pub(crate) const fn is_of_notifications(&self) -> bool {
+        matches!(self.body, EnvelopeBody::Reached { .. } | EnvelopeBody::ReachedTaken { .. })
+    }
+
     /// Whether one of the two is a group.
     pub(crate) const fn is_of_group(&self) -> bool {
         match self.body {
@@ -162,7 +171,9 @@ impl Envelope {
             | EnvelopeBody::Stand { .. }
             | EnvelopeBody::Stood { .. }
             | EnvelopeBody::Declined { .. }
-            | EnvelopeBody::StandPutOff { .. } => true,
+            | EnvelopeBody::StandPutOff { .. }
+            | EnvelopeBody::Reached { .. }
+            | EnvelopeBody::ReachedTaken { .. } => true,
             EnvelopeBody::Forward { .. }
             | EnvelopeBody::Forwarded { .. }
             | EnvelopeBody::ForwardPutOff { .. }
@@ -186,6 +197,8 @@ impl Envelope {
             | EnvelopeBody::GroupPutOff { .. }
             | EnvelopeBody::Stand { .. }
             | EnvelopeBody::StandPutOff { .. }
+            | EnvelopeBody::Reached { .. }
+            | EnvelopeBody::ReachedTaken { .. }
             | EnvelopeBody::Forward { .. }
             | EnvelopeBody::ForwardPutOff { .. }
             | EnvelopeBody::Receipt { .. }
@@ -336,6 +349,19 @@ pub enum EnvelopeBody {
         /// From that: a seq of the group's log.
         at: Seq,
     },
+    /// There are messages in a group of which a member wants to be notified, from the home of the group to that of the user. Told again
+    /// until it is taken.
+    Reached {
+        /// The last of them: a seq of the group's log.
+        up_to: Seq,
+    },
+    /// The user's log says so, durably; or the user is no member by it.
+    ReachedTaken {
+        /// From that.
+        up_to: Seq,
+        /// Whether a device of the user is subscribed. If not, there is nothing to tell of any more.
+        is_subscribed: bool,
+    },
 }
 
 /// How a user stands to a group, and what of its log they may read since.
@@ -444,10 +470,8 @@ pub enum Input<'a> {
     Why {
         /// The question.
         ticket: Ticket,
-        /// Who.
-        user: UserId,
-        /// Of what: where the message stands in the user's log.
-        seq: Seq,
+        /// Of what.
+        about: PushQuestion,
     },
     /// Another shard, or this one, says something about a user whose home is here.
     Envelope(Envelope),

@@ -48,7 +48,7 @@ pub(super) enum ConversationWaiting {
     Report(UserId, Report),
     /// Something that is due.
     Notify,
-    Why(Asked, TimestampMs),
+    Why(Asked, Option<TimestampMs>),
 }
 
 impl Waits for ConversationWaiting {
@@ -162,17 +162,8 @@ impl Shard {
                 ConversationWaiting::Fetch(conn, request, fetch) => self.fetch_page(conn, request, fetch, cx),
                 ConversationWaiting::Mark(by, mark) => self.mark_loaded(by, conversation, mark, cx),
                 ConversationWaiting::Report(author, report) => self.post_report(user, author, report, cx),
-                // It is of a person: nobody is notified of a group.
-                ConversationWaiting::Notify => {
-                    if let ConversationId::Person(peer) = conversation {
-                        self.decide(user, peer, cx);
-                    }
-                }
-                ConversationWaiting::Why(asked, at) => {
-                    if let ConversationId::Person(peer) = conversation {
-                        self.why_told(user, (peer, at), asked, cx);
-                    }
-                }
+                ConversationWaiting::Notify => self.decide(user, conversation, cx),
+                ConversationWaiting::Why(asked, at) => self.why_told(user, (conversation, at), asked, cx),
             }
         }
         if let Some(known) = self.conversations.resident((user, conversation)) {
@@ -192,11 +183,7 @@ impl Shard {
                 ConversationWaiting::Report(author, Report { received_as, .. }) => {
                     self.receipt_put_off(user, author, received_as, cx);
                 }
-                ConversationWaiting::Notify => {
-                    if let ConversationId::Person(peer) = conversation {
-                        self.notify_unreadable(user, peer, cx);
-                    }
-                }
+                ConversationWaiting::Notify => self.notify_unreadable(user, conversation, cx),
                 ConversationWaiting::Why(Asked { ticket, .. }, _) => {
                     cx.effects.push_told.push((ticket, Err(ErrorCode::StorageFailed)));
                 }

@@ -18,6 +18,7 @@ use super::{
     input::Parcel,
     ledger::{OnceStored, Parked},
     loading::ConversationWaiting,
+    push::wanted,
     question::Question,
     sequencer::some,
     user::User,
@@ -151,6 +152,9 @@ impl Shard {
                     known.numbered.settings = SettingsRow { settings, at };
                     if known.is_blocked() != was_blocked {
                         self.blocks_or_not(user_id, conversation, cx);
+                    }
+                    if let Some(group) = group_of(conversation) {
+                        self.say_wants(user_id, group, Some(wanted(settings)), cx);
                     }
                 }
             }

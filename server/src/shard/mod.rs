@@ -73,7 +73,7 @@ pub use input::{
 };
 pub use opened::KeptOfUser;
 pub use presence::{PresenceMail, PresenceSettings};
-pub use push::{PushDecision, PushSettings, PushTold, PushVerdict, PushWhy};
+pub use push::{PushDecision, PushQuestion, PushSettings, PushTold, PushVerdict, PushWhy};
 pub use rates::Limits;
 pub use shedding::{Class, Load, Reason, Shed};
 
@@ -278,6 +278,8 @@ pub struct Shard {
     dirty_groups: Later<GroupId>,
     /// Groups with duties from before a restart that could not be read.
     unread_groups: Later<GroupId>,
+    /// Groups of which members are to be told that there is something to notify them of: when each is looked at.
+    telling: BTreeSet<(u64, GroupId)>,
     /// What has become of something that was sent to a group, while that is not known of what was sent there before: at most as much as may
     /// be on the way.
     unsettled: BTreeMap<(UserId, GroupId, Seq), Outcome>,
@@ -354,6 +356,7 @@ impl Shard {
             owing_groups: BTreeSet::new(),
             dirty_groups: Later::new(RECEIPT_DELAY_MS),
             unread_groups: Later::new(ASK_AGAIN_MS),
+            telling: BTreeSet::new(),
             unsettled: BTreeMap::new(),
             following: Following::default(),
             asks: Asks::default(),
@@ -397,10 +400,12 @@ impl Shard {
             Input::Refreshed { conn, grant } => self.refreshed(conn, grant, cx),
             Input::RefreshRefused { conn, code, detail } => self.refresh_refused(conn, code, detail, cx),
             Input::Revoked { user, device, issued_up_to } => self.revoke(user, device, issued_up_to, cx),
-            Input::Why { ticket, user, .. } if self.homes.elsewhere(user).is_some() => {
+            Input::Why { ticket, about } if self.homes.elsewhere(about.user).is_some() => {
                 cx.effects.push_told.push((ticket, Err(ErrorCode::Elsewhere)));
             }
-            Input::Why { ticket, user, seq } => self.why(user, push::Asked { ticket, seq }, cx),
+            Input::Why { ticket, about: PushQuestion { user, group, seq } } => {
+                self.why(user, push::Asked { ticket, group, seq }, cx);
+            }
             Input::Notified { notice, outcome } => self.notified(&notice, &outcome, cx),
             Input::Devices { ticket, user, .. } if self.homes.elsewhere(user).is_some() => {
                 cx.effects.told.push((ticket, Err(ErrorCode::Elsewhere)));

@@ -103,7 +103,9 @@ impl Shard {
             | EnvelopeBody::Stand { .. }
             | EnvelopeBody::Stood { .. }
             | EnvelopeBody::Declined { .. }
-            | EnvelopeBody::StandPutOff { .. } => unreachable!("it is of a group"),
+            | EnvelopeBody::StandPutOff { .. }
+            | EnvelopeBody::Reached { .. }
+            | EnvelopeBody::ReachedTaken { .. } => unreachable!("it is of a group"),
         }
     }
 

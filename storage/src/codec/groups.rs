@@ -6,7 +6,7 @@ use super::{
     lists::{StoredGone, StoredSpans},
     *,
 };
-use crate::group::{CameRow, GroupMarks, GroupRewrite, GroupState, MemberRow, StandingRow};
+use crate::group::{CameRow, GroupMarks, GroupRewrite, GroupState, MemberRow, StandingRow, Wants};
 
 /// An entry of a group's log without its seq, in a record and in a row.
 #[derive(Encode, BorrowDecode)]
@@ -52,6 +52,34 @@ pub(crate) struct StoredCameRow<'a> {
     up_to: u64,
     /// Pairs: what was refused, and the number of the code.
     refused: StoredSpans<'a>,
+}
+
+/// In a record and in a row.
+#[derive(Clone, Copy, Encode, BorrowDecode)]
+pub(crate) enum StoredWants {
+    All,
+    Named,
+    Nothing,
+}
+
+impl From<Wants> for StoredWants {
+    fn from(wants: Wants) -> Self {
+        match wants {
+            Wants::All => Self::All,
+            Wants::Named => Self::Named,
+            Wants::Nothing => Self::Nothing,
+        }
+    }
+}
+
+impl From<StoredWants> for Wants {
+    fn from(stored: StoredWants) -> Self {
+        match stored {
+            StoredWants::All => Self::All,
+            StoredWants::Named => Self::Named,
+            StoredWants::Nothing => Self::Nothing,
+        }
+    }
 }
 
 fn refused(row: &CameRow) -> Vec<u8> {
@@ -229,6 +257,16 @@ pub(crate) fn group_member(bytes: &[u8]) -> Result<MemberRow, CodecError> {
     read_value::<StoredMemberRow<'_>>("a row of a group's roll", bytes).map(MemberRow::from)
 }
 
+/// Appends the value of the row of what a member wants to be told: what a record has of it.
+pub(crate) fn put_wants(out: &mut Vec<u8>, wants: StoredWants) {
+    put_value(out, &wants);
+}
+
+/// Reads the value of a row of what a member wants to be told.
+pub(crate) fn group_wants(bytes: &[u8]) -> Result<Wants, CodecError> {
+    read_value::<StoredWants>("a row of what a member wants to be told", bytes).map(Wants::from)
+}
+
 /// Appends the value of a row of what has come of an author: what a record has of it.
 pub(crate) fn put_stored_came(out: &mut Vec<u8>, row: &StoredCameRow<'_>) {
     put_value(out, row);
@@ -315,6 +353,9 @@ mod tests {
                 (StoredRecord::GroupMember { row: stored, .. }, Record::GroupMember { row, .. }) => {
                     is_read(&written(|out| put_stored_member(out, &stored)), &row, group_member)
                 }
+                (_, Record::GroupWants { wants, .. }) => {
+                    wants.is_none_or(|wants| is_read(&written(|out| put_wants(out, wants.into())), &wants, group_wants))
+                }
                 (_, Record::GroupMarks { marks, .. }) => {
                     is_read(&written(|out| put_group_marks(out, marks)), &marks, group_marks)
                 }
@@ -382,6 +423,12 @@ mod tests {
         let of_record = record(&Record::GroupCame { group, from: user, row: came });
         assert_eq!(of_record, [&b"\x0d\x07\x08"[..], stored].concat());
         assert_eq!(written(|out| put_came(out, origin)), b"\x01\x04\x00");
+        for (number, wants) in [Wants::All, Wants::Named, Wants::Nothing].into_iter().enumerate() {
+            let of_record = record(&Record::GroupWants { group, user, wants: Some(wants) });
+            assert_eq!(of_record, [0x12, 7, 8, 1, number as u8]);
+            assert_eq!(written(|out| put_wants(out, wants.into())), [1, number as u8]);
+        }
+        assert_eq!(record(&Record::GroupWants { group, user, wants: None }), [0x12, 7, 8, 0]);
         let marks = GroupMarks { told: Seq(5) };
         assert_eq!(record(&Record::GroupMarks { group, marks, idle: true }), b"\x0e\x07\x05\x01");
         assert_eq!(written(|out| put_group_marks(out, marks)), b"\x01\x05");

@@ -9,7 +9,7 @@ use bincode::{
     error::{DecodeError, EncodeError},
 };
 use proto_spec::{
-    DeviceId, Seq, UserId,
+    ConversationId, DeviceId, Seq,
     limits::REACTIONS_MAX,
     wire::{Reader, put_varint},
 };
@@ -93,11 +93,17 @@ pub(super) fn spans(spans: &[(Seq, Seq)]) -> Vec<u8> {
     seqs(spans.iter().flat_map(|(first, last)| [first, last]))
 }
 
-/// The bytes of [`StoredSpans`] of which the first is a user.
-pub(super) fn told(told: &[(UserId, Seq)]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    told.iter().flat_map(|(peer, seq)| [peer.0, seq.0]).for_each(|number| put_varint(&mut bytes, number));
-    bytes
+/// The bytes of [`StoredSpans`] of which the first is a user; and of those of which it is a group.
+pub(super) fn told(told: &[(ConversationId, Seq)]) -> (Vec<u8>, Vec<u8>) {
+    let (mut people, mut groups) = (Vec::new(), Vec::new());
+    for (conversation, seq) in told {
+        let (bytes, number) = match conversation {
+            ConversationId::Person(peer) => (&mut people, peer.0),
+            ConversationId::Group(group) => (&mut groups, group.0),
+        };
+        [number, seq.0].into_iter().for_each(|number| put_varint(bytes, number));
+    }
+    (people, groups)
 }
 
 fn seqs<'a>(seqs: impl Iterator<Item = &'a Seq>) -> Vec<u8> {

@@ -41,7 +41,7 @@ proptest! {
         let _ = marks(&bytes);
         let _ = device_notes(&bytes);
         let _ = (group_entry(Seq(1), &bytes), group_state(&bytes), group_marks(&bytes), group_member(&bytes));
-        let _ = (group_shown(&bytes), standing(&bytes), group_came(&bytes));
+        let _ = (group_shown(&bytes), standing(&bytes), group_came(&bytes), group_wants(&bytes));
         let _ = (seq("a device row", &bytes), first(&bytes), index(Seq(1), &bytes), displaced(&bytes), last_sends(&bytes));
     }
 

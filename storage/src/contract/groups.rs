@@ -8,7 +8,7 @@ use super::{sorted, step, take_over};
 use crate::{
     group::{
         CameRow, GroupEntries, GroupMarks, GroupMessage, GroupRewrite, GroupSnapshot, GroupState, MemberRow,
-        StandingRow,
+        StandingRow, Wants,
     },
     queries,
     query::{Answer, Query, Span},
@@ -62,6 +62,8 @@ pub(super) async fn a_group_is_read_back_whole<S: Store>(store: &S) {
         append(&unsent, None),
         Record::GroupMarks { group, marks, idle: false },
         Record::GroupCame { group, from: UserId(7), row: came(8) },
+        Record::GroupWants { group, user: UserId(8), wants: Some(Wants::Named) },
+        Record::GroupWants { group, user: UserId(9), wants: None },
     ];
     store.advance(fence, &[step(0, 1, 2)], sorted(&second)).await.expect("advance");
 
@@ -71,6 +73,7 @@ pub(super) async fn a_group_is_read_back_whole<S: Store>(store: &S) {
         state: Some(state),
         roll: (1..=MEMBERS).map(|user| (UserId(user), row.clone())).collect(),
         came: vec![(author, came(added.origin.0)), (UserId(7), came(8))],
+        wants: vec![(UserId(8), Wants::Named)],
         marks,
         unfinished: true,
     };

@@ -8,7 +8,7 @@ use proto_spec::{DeviceId, GroupId, SendNumber, Seq, Settings, UserId};
 use super::Fold;
 use crate::{
     changes::{ByUser, Changes, UserAt},
-    codec::{self, StoredCameRow, StoredEvent, StoredGroupEntry, StoredGroupState, StoredMemberRow},
+    codec::{self, StoredCameRow, StoredEvent, StoredGroupEntry, StoredGroupState, StoredMemberRow, StoredWants},
     group::{GroupMarks, GroupRewrite, StandingRow, beside},
     run::{Run, Value},
     schema::{ReadRow, RowKey, SettingsRow, partition_of},
@@ -40,6 +40,7 @@ enum OfMember {
     #[default]
     Member,
     Came,
+    Wants,
 }
 
 /// What a user keeps of a group, in the order of the keys.
@@ -156,13 +157,17 @@ impl Groups {
         self.roll.push(at, (from, OfMember::Came), value);
     }
 
+    pub(super) fn wants(&mut self, run: &mut Run, id: GroupId, user: UserId, wants: Option<StoredWants>) {
+        let at = self.group(id);
+        let value = wants.map_or(Value::DELETED, |wants| run.value(|out| codec::put_wants(out, wants)));
+        self.roll.push(at, (user, OfMember::Wants), value);
+    }
+
     pub(super) fn marks(&mut self, id: GroupId, marks: GroupMarks, idle: bool) {
         let at = self.group(id);
         let group = &mut self.groups[at as usize];
         group.marks = Some(marks);
-        if idle {
-            group.unfinished = Some(false);
-        }
+        group.unfinished = Some(!idle);
     }
 
     fn group(&mut self, id: GroupId) -> UserAt {
@@ -225,6 +230,7 @@ impl SortedGroups {
                 let row = match part {
                     OfMember::Member => RowKey::GroupMember { group, user },
                     OfMember::Came => RowKey::GroupCame { group, user },
+                    OfMember::Wants => RowKey::GroupWants { group, user },
                 };
                 run.push(row.encode(), value);
             }

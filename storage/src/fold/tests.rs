@@ -225,6 +225,7 @@ fn reference(records: &[Record], base: &SendsBlock) -> BTreeMap<Key, Option<Vec<
             | Record::GroupState { .. }
             | Record::GroupMember { .. }
             | Record::GroupCame { .. }
+            | Record::GroupWants { .. }
             | Record::GroupMarks { .. } => groups::reference(&mut changes, record),
         }
     }
@@ -312,6 +313,7 @@ fn colliding_record() -> impl Strategy<Value = Record> {
             | Record::GroupState { .. }
             | Record::GroupMember { .. }
             | Record::GroupCame { .. }
+            | Record::GroupWants { .. }
             | Record::GroupMarks { .. } => groups::collide(&mut record, (id, small, peer_id, replaced)),
         }
         match &mut record {

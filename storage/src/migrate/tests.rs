@@ -388,7 +388,7 @@ fn a_row_that_is_not_understood_is_named_and_nothing_after_it_is_copied() {
     let mut wrong_partition = RowKey::Marks { user }.encode().to_vec();
     wrong_partition[1] ^= 1;
     let group = GroupId(2);
-    let bad: [(Key, &[u8], &str); 18] = [
+    let bad: [(Key, &[u8], &str); 19] = [
         (unknown_table, b"", "0a0102"),
         (Key::from_bytes(&wrong_partition).unwrap(), b"", "not a key of a known table"),
         (RowKey::Timeline { user, seq: Seq(9) }.encode(), b"\x01\xff", "Timeline { user: UserId(2), seq: Seq(9) }"),
@@ -405,6 +405,7 @@ fn a_row_that_is_not_understood_is_named_and_nothing_after_it_is_copied() {
         (RowKey::GroupMarks { group }.encode(), b"\x01", "GroupMarks"),
         (RowKey::GroupMember { group, user }.encode(), b"\x01", "GroupMember"),
         (RowKey::GroupCame { group, user }.encode(), b"\x01", "GroupCame"),
+        (RowKey::GroupWants { group, user }.encode(), b"\x01", "GroupWants"),
         (RowKey::GroupShown { group, place: Seq(9) }.encode(), b"\x01", "GroupShown"),
         (RowKey::GroupUnfinished { group }.encode(), b"x", "GroupUnfinished"),
     ];

@@ -51,16 +51,17 @@ pub(super) async fn group_snapshot<S: Store>(store: &S, group: GroupId) -> Resul
     Ok(snapshot)
 }
 
-/// The roll, and what has come of each of those who are in it.
+/// The roll, what has come of each of those who are in it, and what they want to be told.
 async fn read_roll<S: Store>(store: &S, group: GroupId, of: &mut GroupSnapshot) -> Result<(), StoreError> {
     let mut first = Some(RowKey::GroupMember { group, user: UserId(0) }.encode());
-    let last = RowKey::GroupCame { group, user: UserId(u64::MAX) }.encode();
+    let last = RowKey::GroupWants { group, user: UserId(u64::MAX) }.encode();
     while let Some(from) = first {
         let Rows { rows, complete } = scan(store, from, last, ROLL_ROWS).await?;
         first = rows.last().filter(|_| !complete).and_then(|(key, _)| key.successor());
         for (key, value) in rows {
             match RowKey::decode(&key)? {
                 RowKey::GroupMember { user, .. } => of.roll.push((user, codec::group_member(&value)?)),
+                RowKey::GroupWants { user, .. } => of.wants.push((user, codec::group_wants(&value)?)),
                 RowKey::GroupCame { user, .. } => of.came.push((user, codec::group_came(&value)?)),
                 other => return Err(misplaced(other)),
             }

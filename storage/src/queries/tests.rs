@@ -176,6 +176,7 @@ impl Model {
             | Record::GroupState { .. }
             | Record::GroupMember { .. }
             | Record::GroupCame { .. }
+            | Record::GroupWants { .. }
             | Record::GroupMarks { .. } => self.groups.add(record),
         }
     }

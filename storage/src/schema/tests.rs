@@ -41,6 +41,7 @@ fn any_key() -> impl Strategy<Value = RowKey> {
             28 => RowKey::GroupMarks { group },
             29 => RowKey::GroupMember { group, user: peer },
             30 => RowKey::GroupCame { group, user: peer },
+            35 => RowKey::GroupWants { group, user: peer },
             31 => RowKey::GroupShown { group, place: Seq(b) },
             32 => RowKey::GroupUnfinished { group },
             _ => RowKey::Migration,
@@ -109,9 +110,11 @@ fn what_is_read_together_stands_together() {
         RowKey::GroupMarks { group },
         RowKey::GroupMember { group, user: UserId(0) },
         RowKey::GroupCame { group, user: UserId(0) },
+        RowKey::GroupWants { group, user: UserId(0) },
         RowKey::GroupMember { group, user: UserId(1) },
         RowKey::GroupMember { group, user: UserId(u64::MAX) },
         RowKey::GroupCame { group, user: UserId(u64::MAX) },
+        RowKey::GroupWants { group, user: UserId(u64::MAX) },
     ];
     assert!(rows.map(RowKey::encode).is_sorted_by(|a, b| a < b));
 }
@@ -136,6 +139,7 @@ fn the_layout_of_a_key_never_changes() {
         (RowKey::GroupMarks { group }, "1663cb000000000000000700"),
         (RowKey::GroupMember { group, user }, "1763cb00000000000000070000000000000009"),
         (RowKey::GroupCame { group, user }, "1763cb0000000000000007000000000000000900"),
+        (RowKey::GroupWants { group, user }, "1763cb000000000000000700000000000000090000"),
         (RowKey::GroupShown { group, place: Seq(258) }, "1863cb00000000000000070000000000000102"),
         (RowKey::GroupUnfinished { group }, "190000000000000007"),
     ];

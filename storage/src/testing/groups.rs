@@ -15,7 +15,7 @@ use proto_spec::{
 
 use super::any_content;
 use crate::{
-    group::{CameRow, GroupMarks, GroupRewrite, GroupState, MemberRow},
+    group::{CameRow, GroupMarks, GroupRewrite, GroupState, MemberRow, Wants},
     record::{FirstResult, Record, Replaced, Rewrite, Shown},
 };
 
@@ -34,6 +34,11 @@ pub(crate) fn any_group_record() -> impl Strategy<Value = Record> {
             let refused = refused.into_iter().map(|(origin, code)| (Seq(origin), ErrorCode::from_number(code)));
             let row = CameRow { up_to: Seq(origin), refused: refused.collect() };
             Record::GroupCame { group: GroupId(group), from: UserId(from), row }
+        }),
+        (any::<[u64; 2]>(), option::of(any_wants())).prop_map(|([group, user], wants)| Record::GroupWants {
+            group: GroupId(group),
+            user: UserId(user),
+            wants
         }),
         (any::<[u64; 2]>(), any::<bool>()).prop_map(|([group, told], idle)| Record::GroupMarks {
             group: GroupId(group),
@@ -100,6 +105,10 @@ fn any_state() -> impl Strategy<Value = GroupState> {
             has_ended,
         },
     )
+}
+
+fn any_wants() -> impl Strategy<Value = Wants> {
+    select(&[Wants::All, Wants::Named, Wants::Nothing][..])
 }
 
 fn any_member() -> impl Strategy<Value = MemberRow> {
@@ -237,6 +246,10 @@ impl Groups {
                 Record::GroupState { group: id, state }
             }
             7 => refused(id, from, origin),
+            9 => {
+                let wants = if idle { None } else { Some(Wants::Named) };
+                Record::GroupWants { group: id, user: from, wants }
+            }
             _ => Record::GroupMarks { group: id, marks: GroupMarks { told: Seq(head) }, idle },
         }
     }

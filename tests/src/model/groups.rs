@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proto_spec::{Direction, Entry, Event, GroupEntry, Seq, Standing, UserId};
 use storage::{
     Answer, CameRow, GroupEntries, GroupMarks, GroupMessage, GroupRewrite, GroupSnapshot, GroupState, MemberRow, Query,
-    Record, Rewrite, Span, StandingRow,
+    Record, Rewrite, Span, StandingRow, Wants,
 };
 
 use super::{Model, UserRows};
@@ -20,6 +20,7 @@ pub struct GroupRows {
     /// Who is, or was, a member.
     pub roll: BTreeMap<UserId, MemberRow>,
     came: BTreeMap<UserId, CameRow>,
+    wants: BTreeMap<UserId, Wants>,
     marks: GroupMarks,
 }
 
@@ -100,13 +101,19 @@ impl Model {
                 let before = self.groups.entry(*group).or_default().came.insert(*from, row.clone());
                 assert!(before.is_none_or(|before| before.up_to <= row.up_to), "{group}: {from} goes back");
             }
+            Record::GroupWants { group, user, wants } => {
+                let of_group = &mut self.groups.entry(*group).or_default().wants;
+                of_group.remove(user);
+                of_group.extend(wants.map(|wants| (*user, wants)));
+            }
             Record::GroupMarks { group, marks, idle } => {
                 let rows = self.groups.entry(*group).or_default();
                 assert!(marks.told >= rows.marks.told, "{group}: what was told is not any more");
                 rows.marks = *marks;
-                if *idle {
-                    self.unfinished_groups.remove(group);
-                }
+                match idle {
+                    true => self.unfinished_groups.remove(group),
+                    false => self.unfinished_groups.insert(*group),
+                };
             }
             other => panic!("{other:?} is of no group"),
         }
@@ -122,6 +129,7 @@ impl Model {
                     state: rows.state.clone(),
                     roll: rows.roll.clone().into_iter().collect(),
                     came: rows.came.clone().into_iter().collect(),
+                    wants: rows.wants.clone().into_iter().collect(),
                     marks: rows.marks,
                     unfinished: self.unfinished_groups.contains(group),
                 }))

@@ -5,6 +5,7 @@ mod changes;
 mod coming;
 mod fanout;
 mod marks;
+mod notified;
 mod pages;
 mod people;
 

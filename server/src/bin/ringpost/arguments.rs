@@ -228,7 +228,10 @@ pub(crate) enum PushAction {
         /// Who was to be notified.
         #[arg(long, value_name = "ID", value_parser = parse_user)]
         user: UserId,
-        /// The message: its number in that user's log, as the user's clients have it.
+        /// Of which group the message is, if it is of one.
+        #[arg(long, value_name = "GROUP")]
+        group: Option<u64>,
+        /// The message: its number in that user's log, as the user's clients have it; of a group in the group's.
         #[arg(value_name = "MESSAGE")]
         seq: u64,
     },

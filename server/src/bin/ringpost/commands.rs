@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use capacity::{inputs::Inputs, page::page, show, simulation::simulate};
 use clap::CommandFactory as _;
-use proto_spec::{Seq, TimestampMs};
+use proto_spec::{GroupId, Seq, TimestampMs};
 use rim::{process::exit_at_once, utc::utc};
 use server::{
     access::auth::{self, Mint},
@@ -41,7 +41,7 @@ use server::{
         survey::{Form, Part},
         web_link,
     },
-    shard::DevicesWish,
+    shard::{DevicesWish, PushQuestion},
 };
 
 use crate::{
@@ -142,9 +142,10 @@ pub(crate) fn revocations(folder: &FolderArguments, wish: Wish) -> anyhow::Resul
 
 /// Asks the server that runs: what was decided is known to the user's core.
 pub(crate) fn push(arguments: &PushArguments) -> anyhow::Result<()> {
-    let PushAction::Why { user, seq } = arguments.action;
+    let PushAction::Why { user, group, seq } = arguments.action;
+    let about = PushQuestion { user, group: group.map(GroupId), seq: Seq(seq) };
     let config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
-    print(&ask_running(&config, |data_dir| control::ask_why(data_dir, user, Seq(seq)))?)
+    print(&ask_running(&config, |data_dir| control::ask_why(data_dir, about))?)
 }
 
 /// Asks the server that runs: what devices a user has is known to the user's core.

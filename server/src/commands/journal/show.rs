@@ -8,7 +8,7 @@ use std::{
 use proto_spec::{Content, ConversationId, Event};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
-use storage::{DeviceNote, DeviceNotes, Record, journal::Torn};
+use storage::{DeviceNote, DeviceNotes, Record, Wants, journal::Torn};
 
 use super::survey::{Damage, Located, Survey, kind_of, owner_of};
 
@@ -151,7 +151,7 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
         Record::Notified { notified, .. } => (Some(notified.up_to), None, None),
         Record::Epoch { first, .. } => (Some(*first), None, None),
         Record::GroupAppend { entry, .. } => (Some(entry.seq), Some(entry.from.into()), Some(&entry.content)),
-        Record::GroupMember { user, .. } => (None, Some((*user).into()), None),
+        Record::GroupMember { user, .. } | Record::GroupWants { user, .. } => (None, Some((*user).into()), None),
         Record::GroupCame { from, row, .. } => (Some(row.up_to), Some((*from).into()), None),
         Record::GroupMarks { marks, .. } => (Some(marks.told), None, None),
         Record::Marks { .. }
@@ -279,7 +279,7 @@ pub(super) fn json(located: &Located) -> String {
         }
         Record::Due { .. } => {}
         Record::Notified { notified, .. } => {
-            let told = notified.told.iter().map(|(peer, seq)| json!({ "peer": peer.0, "seq": seq.0 }));
+            let told = notified.told.iter().map(|(of, seq)| json!({ "conversation": of.to_string(), "seq": seq.0 }));
             object.0.extend([("up_to", notified.up_to.0.into()), ("told", told.collect())]);
         }
         Record::LastSeen { at, .. } => object.0.push(("last_seen_ms", at.0.into())),
@@ -306,6 +306,14 @@ pub(super) fn json(located: &Located) -> String {
             object.0.extend([("peer", from.0.into()), ("up_to", row.up_to.0.into())]);
             let refused = row.refused.iter().map(|(origin, code)| json!({ "origin": origin.0, "code": code.name() }));
             object.0.push(("refused", refused.collect()));
+        }
+        Record::GroupWants { user, wants, .. } => {
+            let wants = wants.map(|wants| match wants {
+                Wants::All => "all",
+                Wants::Named => "named",
+                Wants::Nothing => "nothing",
+            });
+            object.0.extend([("member", user.0.into()), ("wants", wants.into())]);
         }
         Record::GroupMarks { marks, idle, .. } => {
             object.0.extend([("told", marks.told.0.into()), ("idle", (*idle).into())]);

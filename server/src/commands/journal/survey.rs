@@ -207,6 +207,7 @@ pub(super) const fn owner_of(record: &Record) -> ConversationId {
         | Record::GroupState { group, .. }
         | Record::GroupMember { group, .. }
         | Record::GroupCame { group, .. }
+        | Record::GroupWants { group, .. }
         | Record::GroupMarks { group, .. } => ConversationId::Group(*group),
     }
 }
@@ -242,6 +243,7 @@ pub(super) const fn kind_of(record: &Record) -> &'static str {
         Record::GroupState { .. } => "group-state",
         Record::GroupMember { .. } => "group-member",
         Record::GroupCame { .. } => "group-came",
+        Record::GroupWants { .. } => "group-wants",
         Record::GroupMarks { .. } => "group-marks",
     }
 }

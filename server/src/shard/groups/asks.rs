@@ -17,6 +17,7 @@ use crate::{
     shard::{
         ConnId, Shard, Turn,
         later::Later,
+        push::NewInGroup,
         question::Question,
         user::{Conversation, Standing},
     },
@@ -41,6 +42,8 @@ impl Default for Asks {
 enum Ask {
     /// A page, to answer this.
     Page { conn: ConnId, request: RequestId, kind: ClientKind, group: GroupId },
+    /// What there is to notify somebody of.
+    New(NewInGroup),
     /// A row of a list that is being gathered.
     Row { list: AskId, group: GroupId },
     /// A list, of which some rows are missing.
@@ -68,6 +71,12 @@ impl Asks {
 }
 
 impl Shard {
+    /// Asks the home of a group what there is to notify a user of.
+    pub(in crate::shard) fn ask_of_group(&mut self, asked: NewInGroup, wish: GroupWish, cx: &mut Turn<'_>) {
+        let ask = self.asks.open(Ask::New(asked), cx.now.monotonic_ms);
+        self.ask_home(asked.group, GroupSaid::Ask { ask, user: asked.user, wish }, cx);
+    }
+
     /// A client asks for a page of a group's log or of its members.
     pub(in crate::shard) fn fetch_of_group(
         &mut self,
@@ -194,6 +203,7 @@ impl Shard {
                     Err(code) => self.ask_failed(conn, kind, request, code, cx),
                 }
             }
+            (Some(Ask::New(asked)), told) => self.new_in_group_told(asked, told, cx),
             (Some(Ask::Row { list, group }), told) => {
                 let Some(Ask::List { rows, missing, .. }) = self.asks.open.get_mut(&list) else { return };
                 *missing -= 1;
@@ -244,7 +254,9 @@ impl Shard {
     pub(in crate::shard) fn give_up_asks(&mut self, cx: &mut Turn<'_>) {
         while let Some(ask) = self.asks.late.take_due(cx.now.monotonic_ms) {
             match self.asks.open.get(&ask) {
-                Some(Ask::Page { .. } | Ask::Row { .. }) => self.ask_told(ask, Err(ErrorCode::Overloaded), cx),
+                Some(Ask::Page { .. } | Ask::Row { .. } | Ask::New(_)) => {
+                    self.ask_told(ask, Err(ErrorCode::Overloaded), cx)
+                }
                 Some(Ask::List { .. }) => self.list_gathered(ask, cx),
                 None => {}
             }

@@ -14,7 +14,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 use proto_spec::{Act, Body, GroupEntry, GroupId, Seq, ServerFrame, UserId};
-use storage::group::beside;
+use storage::{Wants, group::beside};
 
 use super::{GroupMail, GroupSaid};
 use crate::{
@@ -194,6 +194,24 @@ impl Shard {
         if followed.asked.insert(user_id) {
             followed.asked_ms = cx.now.monotonic_ms;
             self.ask_home(group, GroupSaid::Follow { users: vec![user_id] }, cx);
+            self.say_wants(user_id, group, None, cx);
+        }
+    }
+
+    /// Tells the home of a group that a member is subscribed to notifications, if so. `wants`: of which messages, if that is known.
+    pub(in crate::shard) fn say_wants(
+        &mut self,
+        user_id: UserId,
+        group: GroupId,
+        wants: Option<Wants>,
+        cx: &mut Turn<'_>,
+    ) {
+        if self.settings.push.is_some()
+            && let Some(user) = self.users.resident(user_id)
+            && user.is_subscribed()
+        {
+            let is_here = user.is_connected();
+            self.ask_home(group, GroupSaid::Wants { user: user_id, wants, is_here }, cx);
         }
     }
 
@@ -206,6 +224,10 @@ impl Shard {
         let had = followed.had.remove(&user_id).filter(|_| followed.untold.remove(&user_id));
         if let Some(up_to) = had {
             self.ask_home(group, GroupSaid::Have { marks: vec![(user_id, up_to)] }, cx);
+        }
+        let is_subscribed = self.users.resident(user_id).is_some_and(|user| user.is_subscribed());
+        if self.settings.push.is_some() && is_subscribed {
+            self.ask_home(group, GroupSaid::Away { user: user_id }, cx);
         }
         self.unfollow_if_empty(group, cx);
     }
@@ -422,6 +444,7 @@ impl Shard {
             for users in users.chunks(FOLLOW_USERS_MAX) {
                 self.ask_home(group, GroupSaid::Follow { users: users.to_vec() }, cx);
             }
+            users.into_iter().for_each(|user| self.say_wants(user, group, None, cx));
         }
     }
 

@@ -16,6 +16,7 @@ use storage::{BatchId, CameRow, GroupMarks, GroupMessage, GroupRewrite, GroupSna
 use super::{
     GroupMail, GroupSaid,
     changes::{Search, Sent, change},
+    telling::Telling,
 };
 use crate::{
     group::{
@@ -51,12 +52,14 @@ pub(in crate::shard) struct Group {
     came: HashMap<UserId, CameRow, RandomState>,
     /// Whose homes are to be told how they stand.
     pub(super) owed: Outgoing,
-    marks: GroupMarks,
-    marks_written: GroupMarks,
+    pub(super) marks: GroupMarks,
+    pub(super) marks_written: GroupMarks,
     /// A restart would look at this group.
-    unfinished: bool,
+    pub(super) unfinished: bool,
     /// The cores that are told what happens.
     followers: Vec<CoreAddress>,
+    /// Members who are to be notified.
+    pub(super) telling: Telling,
     /// Of messages that entries in the tail have changed: the last of these, and which entries tell of the message.
     pub(super) shown: BTreeMap<Seq, (Seq, Shown)>,
     /// What entries in the tail have superseded that was in the store already, with these.
@@ -98,6 +101,7 @@ impl Group {
             marks_written: snapshot.marks,
             unfinished: snapshot.unfinished,
             followers: Vec::new(),
+            telling: Telling::load(snapshot.wants, head, snapshot.unfinished),
             held: 0,
             untold: 0,
             dirty: false,
@@ -119,6 +123,7 @@ impl Group {
             && !self.dirty
             && !self.unfinished
             && !self.owed.is_open()
+            && !self.telling.is_open()
     }
 
     /// How a user stands to it, in a log that ends at `head`; none: something behind that has changed it since.
@@ -329,6 +334,7 @@ impl Shard {
             batch.push(&Record::GroupState { group: group_id, state });
         }
         (group.head, group.head_time) = (seq, time);
+        let is_message = entry.content.is_message();
         group.tail.push_back(TailEntry { entry, batch: filling, gone: None });
         if let Some(of) = of {
             group.supersede(of, seq);
@@ -339,6 +345,9 @@ impl Shard {
             self.owing_groups.insert(group_id);
         }
         let standing = group.standing_now(from);
+        if is_message {
+            self.message_numbered(group_id, from, cx);
+        }
         self.counters.entries += 1;
         let answer = (origin > Seq::ZERO).then(|| {
             let body = EnvelopeBody::Placed { origin, standing };
@@ -426,6 +435,9 @@ impl Shard {
         for core in group.followers() {
             self.group_mail_to(core, id, GroupSaid::Pushed(Arc::clone(&entry)), cx);
         }
+        if entry.content.is_message() {
+            self.message_released(id, &entry, cx);
+        }
         if entry_owes(&entry) {
             self.mark_group_dirty(id, cx);
         }
@@ -476,7 +488,7 @@ impl Shard {
         self.owe_from_log(id, cx);
         let Some(group) = self.groups.resident(id) else { return };
         group.advance_marks();
-        let idle = !group.owed.is_open();
+        let idle = !group.owed.is_open() && !group.telling.is_open();
         if idle {
             self.owing_groups.remove(&id);
         } else {

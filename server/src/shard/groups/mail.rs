@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use proto_spec::{Digests, Direction, ErrorCode, GroupEntry, GroupId, GroupRow, MemberInfo, Seq, UserId};
+use storage::Wants;
 
 use crate::shard::presence::CoreAddress;
 
@@ -51,6 +52,20 @@ pub enum GroupSaid {
         /// Who, and up to where.
         marks: Vec<(UserId, Seq)>,
     },
+    /// To the home: a device of this member is subscribed to notifications.
+    Wants {
+        /// Who.
+        user: UserId,
+        /// Of which messages they are to be notified; none: as before, or of all.
+        wants: Option<Wants>,
+        /// Whether they are connected, so that they may get messages before anybody need notify them.
+        is_here: bool,
+    },
+    /// To the home: a member who is subscribed is not connected any more.
+    Away {
+        /// Who.
+        user: UserId,
+    },
     /// To a core that follows: a member types. It may be left out.
     Typing {
         /// Who.
@@ -81,7 +96,13 @@ impl GroupSaid {
     #[must_use]
     pub const fn is_for_home(&self) -> bool {
         match self {
-            Self::Follow { .. } | Self::Unfollow | Self::Ask { .. } | Self::Types { .. } | Self::Have { .. } => true,
+            Self::Follow { .. }
+            | Self::Unfollow
+            | Self::Ask { .. }
+            | Self::Types { .. }
+            | Self::Have { .. }
+            | Self::Wants { .. }
+            | Self::Away { .. } => true,
             Self::Following { .. } | Self::Pushed(_) | Self::Told { .. } | Self::Typing { .. } => false,
         }
     }
@@ -97,7 +118,9 @@ impl GroupSaid {
                 marks.retain(|(user, _)| is_own(*user));
                 return before - marks.len();
             }
-            Self::Ask { user, .. } | Self::Types { user } => return usize::from(!is_own(*user)),
+            Self::Ask { user, .. } | Self::Types { user } | Self::Wants { user, .. } | Self::Away { user } => {
+                return usize::from(!is_own(*user));
+            }
             Self::Unfollow | Self::Following { .. } | Self::Pushed(_) | Self::Told { .. } | Self::Typing { .. } => {
                 return 0;
             }
@@ -113,7 +136,7 @@ impl GroupSaid {
         match self {
             Self::Follow { users } => users.is_empty(),
             Self::Have { marks } => marks.is_empty(),
-            Self::Ask { .. } | Self::Types { .. } => true,
+            Self::Ask { .. } | Self::Types { .. } | Self::Wants { .. } | Self::Away { .. } => true,
             Self::Unfollow | Self::Following { .. } | Self::Pushed(_) | Self::Told { .. } | Self::Typing { .. } => {
                 false
             }

@@ -1,6 +1,6 @@
 //! Groups (SPEC 8.12; the reasons in `docs/GROUPS.md`). In the order of a message's journey: the home of its author keeps it as it keeps
 //! any (`sequencer`, `duties`), and says what became of it (`own`); the home of the group judges and numbers it (`home`), tells users how
-//! they stand (`owed`) and clients what they ask (`pages`, at whose core `asks` is); cores with members who are connected pass it on
+//! they stand (`owed`) and that there is something to notify them of (`telling`), and clients what they ask (`pages`, at whose core `asks` is); cores with members who are connected pass it on
 //! (`following`). What goes between homes of users and of groups are envelopes, all else is `mail`.
 
 mod asks;
@@ -12,6 +12,7 @@ mod owed;
 mod own;
 mod pages;
 mod receipts;
+mod telling;
 mod typing;
 
 use proto_spec::{Content, ErrorCode, GroupId, Seq, UserId};
@@ -74,6 +75,17 @@ impl Shard {
             EnvelopeBody::Stood { at } => self.stood(of_to, from, at, cx),
             EnvelopeBody::Declined { at, reads } => self.declined(of_to, from, (at, reads), cx),
             EnvelopeBody::StandPutOff { at } => self.stand_put_off(of_to, from, at, cx),
+            EnvelopeBody::ReachedTaken { up_to, is_subscribed } => {
+                self.reached_taken(of_to, from, up_to, is_subscribed, cx);
+            }
+            EnvelopeBody::Reached { up_to } if self.users.is_resident(to) => {
+                self.group_reached_to(to, of_from, up_to, cx)
+            }
+            // It is told again.
+            EnvelopeBody::Reached { .. } if !self.may_wait(self.users.waiting(to)) => {}
+            EnvelopeBody::Reached { .. } => {
+                self.wait_for_user(to, UserWaiting::Envelope(Envelope { to, from, body }), cx);
+            }
             EnvelopeBody::Placed { origin, standing } => self.placed(to, of_from, origin, Ok(standing), cx),
             EnvelopeBody::NotPlaced { origin, code } => self.placed(to, of_from, origin, Err(code), cx),
             EnvelopeBody::GroupPutOff { origin } => self.forward_put_off(to, of_from.into(), origin, cx),
@@ -161,6 +173,7 @@ impl Shard {
                 if let Some(known) = self.groups.resident(group) {
                     _ = known.unfollows(|follower| follower == core);
                 }
+                self.members_left(group, |_, of| of == core, cx);
                 self.forget_group_if_unused(group);
             }
             GroupSaid::Ask { ask, user, wish } => {
@@ -171,6 +184,8 @@ impl Shard {
                 self.following_told(group, head, (&members, &strangers), cx);
             }
             GroupSaid::Pushed(entry) => self.pushed(group, entry, cx),
+            GroupSaid::Wants { user, wants, is_here } => self.member_wants(group, core, user, (wants, is_here), cx),
+            GroupSaid::Away { user } => self.member_away(group, user, cx),
             GroupSaid::Types { user } => self.member_types(group, user, cx),
             GroupSaid::Have { marks } => self.members_have(group, &marks, cx),
             GroupSaid::Typing { user } => self.tell_typing(group, user, cx),
@@ -184,7 +199,7 @@ impl Shard {
         let id = mail.group;
         let is_busy = self.questions.len() >= QUERIES_IN_FLIGHT_MAX;
         match mail.said {
-            GroupSaid::Unfollow | GroupSaid::Types { .. } | GroupSaid::Have { .. } => {}
+            GroupSaid::Unfollow | GroupSaid::Types { .. } | GroupSaid::Have { .. } | GroupSaid::Away { .. } => {}
             GroupSaid::Ask { ask, .. } if is_busy || self.groups.waiting(id) >= WAITING_ENVELOPES_MAX => {
                 self.tell_asker(id, (mail.core, ask), Err(ErrorCode::Overloaded), cx);
             }
@@ -229,6 +244,7 @@ impl Shard {
         if is_unfinished {
             self.owing_groups.insert(id);
             self.mark_group_dirty(id, cx);
+            self.wake_telling(id, cx.now.monotonic_ms);
         }
         for waiting in waiting {
             match waiting {
@@ -247,6 +263,7 @@ impl Shard {
     pub(super) fn tick_groups(&mut self, cx: &mut Turn<'_>) {
         self.follow_late(cx);
         self.tell_receipts(cx);
+        self.tick_telling(cx);
         self.give_up_asks(cx);
         while let Some(group) = self.unread_groups.take_due(cx.now.monotonic_ms) {
             // Another node may own it by now, which does what it owes.
@@ -257,13 +274,16 @@ impl Shard {
     }
 
     /// A node can not be reached: its cores follow nothing any more.
-    pub(super) fn followers_lost(&mut self, node: super::topology::NodeId) {
+    pub(super) fn followers_lost(&mut self, node: super::topology::NodeId, cx: &mut Turn<'_>) {
         let mut left = Vec::new();
         for (id, group) in self.groups.iter_mut() {
             if group.unfollows(|core| core.node == node) {
                 left.push(id);
             }
         }
-        left.into_iter().for_each(|id| self.forget_group_if_unused(id));
+        for id in left {
+            self.members_left(id, |_, core| core.node == node, cx);
+            self.forget_group_if_unused(id);
+        }
     }
 }

@@ -222,12 +222,35 @@ impl Shard {
         user.set_group(group, row);
         let event = Event::Group { group, standing, first, up_to, sent_up_to };
         self.append_superseding(user_id, event, replaces, cx);
+        if standing.is_member() && up_to > before.up_to {
+            self.has_come(user_id, row.at, cx);
+        }
         match (before.standing.is_member(), standing.is_member()) {
             // Who was sent away and came back at once may be told both as one.
-            (_, true) if self.following.reached(group, user_id).is_none() => self.follow(user_id, group, cx),
+            (_, true) if self.following.reached(group, user_id).is_none() => {
+                self.follow(user_id, group, cx);
+                let is_away = self.users.resident(user_id).is_some_and(|user| !user.is_connected());
+                if is_away && !before.standing.is_member() {
+                    self.say_wants(user_id, group, None, cx);
+                }
+            }
             (true, false) => self.unfollow(user_id, group, cx),
             _ => {}
         }
+    }
+
+    /// A group's home tells that there are messages of which this user is to be notified.
+    pub(super) fn group_reached_to(&mut self, user_id: UserId, group: GroupId, up_to: Seq, cx: &mut Turn<'_>) {
+        let Some(user) = self.users.resident(user_id) else { return };
+        let is_subscribed = user.is_subscribed();
+        if is_subscribed && user.group(group).is_some_and(|row| row.standing.is_member()) {
+            self.point_up_to(user_id, group, up_to, cx);
+        }
+        let lane = self.lane_of(user_id);
+        let Some(user) = self.users.resident(user_id) else { return };
+        let (changed_in, body) = (user.changed_in, EnvelopeBody::ReachedTaken { up_to, is_subscribed });
+        self.answer_once_durable(lane, changed_in, Envelope { to: beside(group), from: user_id, body }, cx);
+        self.forget_if_unused(user_id);
     }
 
     /// Appends an entry that takes the place of others.

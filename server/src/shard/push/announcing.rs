@@ -6,10 +6,11 @@ use proto_spec::{
     ConversationId, Direction, Event, Seq, Settings, UserId,
     limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
 };
-use storage::{Entries, Query, Record, Span};
+use storage::{Entries, Query, Record, Span, Wants};
 
 use super::{
     dues::{Due, Said},
+    notices::Told,
     why::PushVerdict,
 };
 use crate::{
@@ -30,6 +31,24 @@ impl User {
     }
 }
 
+/// Of which messages of a group that is kept so its member is notified (SPEC 5.15).
+pub(in crate::shard) const fn wanted(settings: Settings) -> Wants {
+    match () {
+        () if settings.has(Settings::MENTIONS_ONLY) => Wants::Named,
+        () if settings.has(Settings::MUTED) => Wants::Nothing,
+        () => Wants::All,
+    }
+}
+
+/// Why nobody is notified of a conversation that is kept so.
+fn unwanted(conversation: ConversationId, settings: Settings) -> Option<PushVerdict> {
+    match conversation {
+        ConversationId::Group(_) => (wanted(settings) == Wants::Nothing).then_some(PushVerdict::Muted),
+        ConversationId::Person(_) if settings.has(Settings::MUTED) => Some(PushVerdict::Muted),
+        ConversationId::Person(_) => settings.has(Settings::BLOCKED).then_some(PushVerdict::Blocked),
+    }
+}
+
 impl Shard {
     /// An entry of this user has been appended that came from somebody: it may be due. In the step that appends it, so that the record which
     /// has a restart look at the user is of the same batch.
@@ -42,14 +61,15 @@ impl Shard {
         let (said, time) = (Said::by(&tail.entry, with_text), tail.entry.time);
         let Some(dues) = &mut user.dues else { return };
         match said {
-            Said::Message { from, place, text } => {
-                let known = self.conversations.resident((user_id, from.into()));
-                if known.is_some_and(|known| known.numbered.settings.settings.has(Settings::MUTED)) {
+            Said::Come { conversation, last, text } => {
+                let known = self.conversations.resident((user_id, conversation));
+                let settings = known.map(|known| known.numbered.settings.settings);
+                if settings.is_some_and(|settings| unwanted(conversation, settings) == Some(PushVerdict::Muted)) {
                     return;
                 }
                 let now_ms = cx.now.monotonic_ms;
                 let due_ms = if is_connected { now_ms + push.delay_ms } else { now_ms };
-                dues.add(from, (place, time), text, (due_ms, push.delay_ms));
+                dues.add(conversation, (last, seq, time), text, (due_ms, push.delay_ms));
             }
             Said::Changed { from, place, text } => dues.change(from, place, seq, text),
             Said::Nothing => {}
@@ -65,11 +85,11 @@ impl Shard {
         let Some(dues) = &mut user.dues else { return };
         let Some(tail) = user.tail.get(seq) else { return };
         match tail.entry.event {
-            Event::Read { conversation: ConversationId::Person(peer), up_to, .. } => {
-                dues.read(peer, up_to);
+            Event::Read { conversation, up_to, .. } => {
+                dues.read(conversation, up_to);
                 self.mark_dirty(user_id, cx.now.monotonic_ms);
             }
-            Event::Received { .. } => {}
+            Event::Received { .. } | Event::Group { .. } => {}
             _ => return,
         }
         self.look_at_dues(user_id, cx);
@@ -92,26 +112,26 @@ impl Shard {
         let Some(user) = self.users.resident(user_id) else { return };
         let Some(dues) = &mut user.dues else { return };
         let (clears, ready) = (dues.take_clears(), dues.ready(now_ms, user.released));
-        for peer in clears {
-            self.offer_clear(user_id, peer, cx);
+        for conversation in clears {
+            self.offer_clear(user_id, conversation, cx);
         }
-        for peer in ready {
-            self.decide(user_id, peer, cx);
+        for conversation in ready {
+            self.decide(user_id, conversation, cx);
         }
         self.set_wake(user_id, cx);
     }
 
     /// The time of a conversation has come: whether the user is notified, as it stands now.
-    pub(in crate::shard) fn decide(&mut self, user_id: UserId, peer: UserId, cx: &mut Turn<'_>) {
+    pub(in crate::shard) fn decide(&mut self, user_id: UserId, conversation: ConversationId, cx: &mut Turn<'_>) {
         let Some(user) = self.users.resident(user_id) else { return };
         let (delivered, released, is_subscribed) = (user.delivered(), user.released, user.is_subscribed());
-        let Some(due) = user.dues.as_mut().and_then(|dues| dues.get(peer)) else { return };
+        let Some(due) = user.dues.as_mut().and_then(|dues| dues.get(conversation)) else { return };
         if !due.tickets.is_empty() {
             return;
         }
-        let Some(known) = self.conversations.resident((user_id, peer.into())) else {
+        let Some(known) = self.conversations.resident((user_id, conversation)) else {
             if !mem::replace(&mut due.is_loading, true) {
-                self.wait_for_conversation(user_id, peer.into(), ConversationWaiting::Notify, cx);
+                self.wait_for_conversation(user_id, conversation, ConversationWaiting::Notify, cx);
             }
             return;
         };
@@ -120,27 +140,54 @@ impl Shard {
             // More has come meanwhile: once that is released.
             return;
         }
-        let (last, settings) = (due.last, known.numbered.settings.settings);
+        let (last, own, read, settings) =
+            (due.last, due.own, known.released.read_up_to, known.numbered.settings.settings);
         let unread = known.numbered.received.count.saturating_sub(known.numbered.read.count);
-        let verdict = match () {
-            () if !is_subscribed => PushVerdict::NotSubscribed,
-            () if last <= delivered => PushVerdict::Acknowledged,
-            () if settings.has(Settings::MUTED) => PushVerdict::Muted,
-            () if settings.has(Settings::BLOCKED) => PushVerdict::Blocked,
-            () if last <= known.released.read_up_to || unread == 0 => PushVerdict::Read,
-            () => return self.offer_message(user_id, peer, unread, cx),
+        let unwanted = unwanted(conversation, settings);
+        let verdict = match conversation {
+            _ if !is_subscribed => PushVerdict::NotSubscribed,
+            _ if own <= delivered => PushVerdict::Acknowledged,
+            _ if let Some(unwanted) = unwanted => unwanted,
+            _ if last <= read => PushVerdict::Read,
+            ConversationId::Person(_) if unread == 0 => PushVerdict::Read,
+            ConversationId::Person(from) => {
+                return self.offer_message(user_id, conversation, Told { from, count: unread, up_to: last, last }, cx);
+            }
+            ConversationId::Group(group) => {
+                return self.ask_what_is_new(user_id, group, (read, wanted(settings)), cx);
+            }
         };
+        if let (PushVerdict::Muted, ConversationId::Group(group)) = (&verdict, conversation) {
+            self.say_wants(user_id, group, Some(Wants::Nothing), cx);
+        }
+        self.not_notified(user_id, conversation, last, verdict, cx);
+    }
+
+    /// It was decided that the user is not notified.
+    pub(super) fn not_notified(
+        &mut self,
+        user_id: UserId,
+        conversation: ConversationId,
+        last: Seq,
+        verdict: PushVerdict,
+        cx: &mut Turn<'_>,
+    ) {
         self.counters.push_void += 1;
-        self.decided(user_id, peer, last, verdict, cx);
+        self.decided(user_id, conversation, last, verdict, cx);
         if let Some(dues) = self.dues(user_id) {
-            dues.drop_due(peer);
+            dues.drop_due(conversation);
         }
         self.mark_dirty(user_id, cx.now.monotonic_ms);
     }
 
     /// What is known of a conversation could not be read: it is tried again.
-    pub(in crate::shard) fn notify_unreadable(&mut self, user_id: UserId, peer: UserId, cx: &mut Turn<'_>) {
-        if let Some(Due { is_loading, due_ms, .. }) = self.dues(user_id).and_then(|dues| dues.get(peer)) {
+    pub(in crate::shard) fn notify_unreadable(
+        &mut self,
+        user_id: UserId,
+        conversation: ConversationId,
+        cx: &mut Turn<'_>,
+    ) {
+        if let Some(Due { is_loading, due_ms, .. }) = self.dues(user_id).and_then(|dues| dues.get(conversation)) {
             (*is_loading, *due_ms) = (false, cx.now.monotonic_ms + ASK_AGAIN_MS);
         }
         self.set_wake(user_id, cx);

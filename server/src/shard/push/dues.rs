@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, mem};
 
-use proto_spec::{Body, Content, DeviceId, Entry, Event, Seq, TimestampMs, UserId};
+use proto_spec::{Body, Content, ConversationId, DeviceId, Entry, Event, Seq, TimestampMs, UserId};
 use storage::{Notified, UserSnapshot};
 
 use crate::limits::{DUES_MAX, NOTICE_TEXT_BYTES_MAX, TOLD_MAX};
@@ -13,11 +13,11 @@ use crate::limits::{DUES_MAX, NOTICE_TEXT_BYTES_MAX, TOLD_MAX};
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Dues {
-    by_peer: BTreeMap<UserId, Due>,
+    by_conversation: BTreeMap<ConversationId, Due>,
     /// With the last message and when it was told, in milliseconds of the monotonic clock; the last told at the end.
-    told: Vec<(UserId, Seq, u64)>,
+    told: Vec<(ConversationId, Seq, u64)>,
     /// Conversations that are to be taken off the screen.
-    clears: Vec<UserId>,
+    clears: Vec<ConversationId>,
     /// The log is to be looked through.
     behind: Option<Behind>,
     /// What the row says has changed.
@@ -31,24 +31,27 @@ pub(in crate::shard) struct Dues {
 /// A conversation that is due.
 #[derive(Debug)]
 pub(super) struct Due {
-    /// Where its last message stands.
+    /// Where its last message stands; of a group, up to where its log is told to have come.
     pub(super) last: Seq,
+    /// Where the own log says so: a device that has acknowledged that knows of it.
+    pub(super) own: Seq,
     /// When that was numbered.
     pub(super) at: TimestampMs,
-    /// What it says, if it has words and a device wants to show them.
+    /// What it says, if it has words and a device wants to show them. Of a group that is asked for when its time has come.
     pub(super) text: Option<Box<str>>,
     /// The entry that says so: the message itself, or the last one that changes it. A notice leaves once it is released.
     pub(super) by: Seq,
     /// When the user is notified, in milliseconds of the monotonic clock.
     pub(super) due_ms: u64,
-    /// Notices under way, and the last message that they tell of.
+    /// Notices under way, up to where all is told by them, and the last message that they tell of.
     pub(super) tickets: Vec<u64>,
     pub(super) offered: Seq,
+    pub(super) tells: Seq,
     /// A provider has taken one of them.
     pub(super) is_told: bool,
     /// Devices for which there was no room: unless more has come, these alone are told of it again.
     pub(super) put_off: Vec<DeviceId>,
-    /// The conversation is being read.
+    /// The conversation is being read, or its group asked.
     pub(super) is_loading: bool,
 }
 
@@ -62,12 +65,19 @@ struct Behind {
     is_reading: bool,
 }
 
+impl Due {
+    /// What has to be read so that nothing is due: as far as is known.
+    fn last_message(&self) -> Seq {
+        if self.last == self.offered { self.tells } else { self.last }
+    }
+}
+
 /// What an entry means for notifications.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Said {
-    /// A message from this user.
-    Message { from: UserId, place: Seq, text: Option<Box<str>> },
-    /// What a message says has changed; none: it says nothing that could be shown.
+    /// There are messages, the last at `last`.
+    Come { conversation: ConversationId, last: Seq, text: Option<Box<str>> },
+    /// What a message from this user says has changed; none: it says nothing that could be shown.
     Changed { from: UserId, place: Seq, text: Option<Box<str>> },
     /// Nothing.
     Nothing,
@@ -76,19 +86,25 @@ pub(super) enum Said {
 impl Said {
     /// `with_text`: what it says is of interest.
     pub(super) fn by(entry: &Entry, with_text: bool) -> Self {
-        let Event::Received { from, content, .. } = &entry.event else { return Self::Nothing };
+        let (from, content) = match &entry.event {
+            Event::Received { from, content, .. } => (from, content),
+            Event::Group { group, standing, up_to, .. } if standing.is_member() => {
+                return Self::Come { conversation: (*group).into(), last: *up_to, text: None };
+            }
+            _ => return Self::Nothing,
+        };
         let Some(place) = entry.place() else { return Self::Nothing };
         let text = if with_text { words(content) } else { None };
         match content {
             Content::Reaction(_) => Self::Nothing,
-            _ if content.is_message() => Self::Message { from: *from, place, text },
+            _ if content.is_message() => Self::Come { conversation: (*from).into(), last: place, text },
             _ => Self::Changed { from: *from, place, text },
         }
     }
 }
 
 /// What a message says in words, as much as a notification shows.
-fn words(content: &Content) -> Option<Box<str>> {
+pub(super) fn words(content: &Content) -> Option<Box<str>> {
     let edited;
     let body = match content.body().ok()? {
         Body::Edit(edit) => {
@@ -114,7 +130,7 @@ impl Dues {
         let from = snapshot.notified.up_to.max(delivered).next();
         let may_be_due = snapshot.unfinished && from <= snapshot.head;
         Self {
-            told: snapshot.notified.told.iter().map(|(peer, seq)| (*peer, *seq, 0)).collect(),
+            told: snapshot.notified.told.iter().map(|(conversation, seq)| (*conversation, *seq, 0)).collect(),
             behind: may_be_due.then_some(Behind { from, next: from, is_reading: false }),
             ..Self::default()
         }
@@ -122,7 +138,7 @@ impl Dues {
 
     /// Whether something is due, or may be.
     pub(in crate::shard) fn is_open(&self) -> bool {
-        !self.by_peer.is_empty() || self.behind.is_some()
+        !self.by_conversation.is_empty() || self.behind.is_some()
     }
 
     /// Whether the user need not stay in memory for this.
@@ -130,56 +146,59 @@ impl Dues {
         !self.is_open() && self.clears.is_empty() && !self.is_dirty
     }
 
-    pub(super) fn get(&mut self, peer: UserId) -> Option<&mut Due> {
-        self.by_peer.get_mut(&peer)
+    pub(super) fn get(&mut self, conversation: ConversationId) -> Option<&mut Due> {
+        self.by_conversation.get_mut(&conversation)
     }
 
-    /// A message has come: its conversation is due at `due_ms`, or `delay_ms` after it was last told. Without room it waits in the log.
+    /// A message has come, as the own log says at `own`: its conversation is due at `due_ms`, or `delay_ms` after it was last told. Without
+    /// room it waits in the log.
     pub(super) fn add(
         &mut self,
-        peer: UserId,
-        (place, at): (Seq, TimestampMs),
+        conversation: ConversationId,
+        (last, own, at): (Seq, Seq, TimestampMs),
         text: Option<Box<str>>,
         (due_ms, delay_ms): (u64, u64),
     ) {
-        if let Some(due) = self.by_peer.get_mut(&peer) {
-            if place > due.last {
-                (due.last, due.at, due.text, due.by) = (place, at, text, place);
+        if let Some(due) = self.by_conversation.get_mut(&conversation) {
+            if last > due.last {
+                (due.last, due.own, due.at, due.text, due.by) = (last, own, at, text, own);
             }
             return;
         }
         if self.behind.is_some() {
             return;
         }
-        if self.by_peer.len() >= DUES_MAX {
-            self.behind = Some(Behind { from: place, next: place, is_reading: false });
+        if self.by_conversation.len() >= DUES_MAX {
+            self.behind = Some(Behind { from: own, next: own, is_reading: false });
             return;
         }
         let (told, told_ms) =
-            self.told.iter().find(|(of, ..)| *of == peer).map_or((Seq::ZERO, 0), |(_, seq, ms)| (*seq, *ms));
-        if place <= told {
+            self.told.iter().find(|(of, ..)| *of == conversation).map_or((Seq::ZERO, 0), |(_, seq, ms)| (*seq, *ms));
+        if last <= told {
             // The log has been looked through from further back than need be.
             return;
         }
         let again_ms = if told_ms > 0 { told_ms + delay_ms } else { 0 };
         let due = Due {
-            last: place,
+            last,
+            own,
             at,
             text,
-            by: place,
+            by: own,
             due_ms: due_ms.max(again_ms),
             tickets: Vec::new(),
             offered: Seq::ZERO,
+            tells: Seq::ZERO,
             is_told: false,
             put_off: Vec::new(),
             is_loading: false,
         };
-        self.by_peer.insert(peer, due);
+        self.by_conversation.insert(conversation, due);
     }
 
     /// What a message says that may be due has changed, by the entry `by`.
-    pub(super) fn change(&mut self, peer: UserId, place: Seq, by: Seq, text: Option<Box<str>>) {
-        if let Some(due) = self.by_peer.get_mut(&peer).filter(|due| due.last == place) {
+    pub(super) fn change(&mut self, from: UserId, place: Seq, by: Seq, text: Option<Box<str>>) {
+        if let Some(due) = self.by_conversation.get_mut(&from.into()).filter(|due| due.last == place) {
             (due.text, due.by) = (text, due.by.max(by));
         }
     }
@@ -187,69 +206,74 @@ impl Dues {
     /// No device is connected any more: what waits for an acknowledgement waits no longer.
     pub(super) fn all_now(&mut self, now_ms: u64) {
         let told = &self.told;
-        let is_new = |peer: &UserId| told.iter().all(|(of, ..)| of != peer);
-        self.by_peer
+        let is_new = |conversation: &ConversationId| told.iter().all(|(of, ..)| of != conversation);
+        self.by_conversation
             .iter_mut()
-            .filter(|(peer, _)| is_new(peer))
+            .filter(|(conversation, _)| is_new(conversation))
             .for_each(|(_, due)| due.due_ms = due.due_ms.min(now_ms));
     }
 
     /// The conversations whose time has come, and that have nothing under way, as far as what they say is released.
-    pub(super) fn ready(&self, now_ms: u64, released: Seq) -> Vec<UserId> {
+    pub(super) fn ready(&self, now_ms: u64, released: Seq) -> Vec<ConversationId> {
         let is_ready =
             |due: &Due| due.due_ms <= now_ms && due.by <= released && due.tickets.is_empty() && !due.is_loading;
-        self.by_peer.iter().filter(|(_, due)| is_ready(due)).map(|(peer, _)| *peer).collect()
+        self.by_conversation.iter().filter(|(_, due)| is_ready(due)).map(|(conversation, _)| *conversation).collect()
     }
 
     /// When the next one's time comes that has nothing under way and is not ready.
     pub(super) fn next_ms(&self, now_ms: u64) -> Option<u64> {
-        let waiting = self.by_peer.values().filter(|due| due.tickets.is_empty() && due.due_ms > now_ms);
+        let waiting = self.by_conversation.values().filter(|due| due.tickets.is_empty() && due.due_ms > now_ms);
         waiting.map(|due| due.due_ms).min()
     }
 
     /// A device has acknowledged the log up to here: what is due up to there is not any more. What is under way is taken back.
     pub(super) fn acknowledged(&mut self, up_to: Seq) {
         let clears = &mut self.clears;
-        self.by_peer.retain(|peer, due| {
-            let stays = due.last > up_to;
-            if !stays && !due.tickets.is_empty() && !clears.contains(peer) {
-                clears.push(*peer);
+        self.by_conversation.retain(|conversation, due| {
+            let stays = due.own > up_to;
+            if !stays && !due.tickets.is_empty() && !clears.contains(conversation) {
+                clears.push(*conversation);
             }
             stays
         });
     }
 
     /// The user has read a conversation up to here.
-    pub(super) fn read(&mut self, peer: UserId, up_to: Seq) {
-        let is_due = self.by_peer.get(&peer).is_some_and(|due| due.last <= up_to);
-        let mut shows = self.told.iter().any(|(of, seq, _)| *of == peer && *seq <= up_to);
-        if is_due && let Some(due) = self.by_peer.remove(&peer) {
+    pub(super) fn read(&mut self, conversation: ConversationId, up_to: Seq) {
+        let is_due = self.by_conversation.get(&conversation).is_some_and(|due| due.last_message() <= up_to);
+        let mut shows = self.told.iter().any(|(of, seq, _)| *of == conversation && *seq <= up_to);
+        if is_due && let Some(due) = self.by_conversation.remove(&conversation) {
             shows |= !due.tickets.is_empty();
             self.is_dirty = true;
         }
         if shows {
-            self.told.retain(|(of, ..)| *of != peer);
+            self.told.retain(|(of, ..)| *of != conversation);
             self.is_dirty = true;
-            if !self.clears.contains(&peer) {
-                self.clears.push(peer);
+            if !self.clears.contains(&conversation) {
+                self.clears.push(conversation);
             }
         }
     }
 
+    /// Whether the user was told of this message of a conversation, as far as that is remembered.
+    pub(super) fn was_told(&self, conversation: ConversationId, last: Seq) -> bool {
+        self.told.iter().any(|(of, seq, _)| *of == conversation && *seq >= last)
+    }
+
     /// It has been decided that there is nothing to notify of in a conversation.
-    pub(super) fn drop_due(&mut self, peer: UserId) {
-        self.is_dirty |= self.by_peer.remove(&peer).is_some();
+    pub(super) fn drop_due(&mut self, conversation: ConversationId) {
+        self.is_dirty |= self.by_conversation.remove(&conversation).is_some();
     }
 
     /// All notices of a conversation have ended: it is told, or due again.
-    pub(super) fn ended(&mut self, peer: UserId, (now_ms, delay_ms): (u64, u64)) {
-        let Some(due) = self.by_peer.get_mut(&peer) else { return };
+    pub(super) fn ended(&mut self, conversation: ConversationId, (now_ms, delay_ms): (u64, u64)) {
+        let Some(due) = self.by_conversation.get_mut(&conversation) else { return };
         if mem::take(&mut due.is_told) {
-            self.told.retain(|(of, ..)| *of != peer);
+            self.told.retain(|(of, ..)| *of != conversation);
             if self.told.len() >= TOLD_MAX {
                 self.told.remove(0);
             }
-            self.told.push((peer, due.offered, now_ms));
+            self.told.push((conversation, due.tells, now_ms));
             self.is_dirty = true;
         }
         if !due.put_off.is_empty() {
@@ -258,26 +282,26 @@ impl Dues {
         if due.last > due.offered {
             due.due_ms = now_ms + delay_ms;
         } else {
-            self.drop_due(peer);
+            self.drop_due(conversation);
         }
     }
 
     /// The conversations that are to be taken off the screen. Each is told once, unless it is put back.
-    pub(super) fn take_clears(&mut self) -> Vec<UserId> {
+    pub(super) fn take_clears(&mut self) -> Vec<ConversationId> {
         mem::take(&mut self.clears)
     }
 
     /// A conversation could not be taken off the screen: it is tried again.
-    pub(super) fn put_back_clear(&mut self, peer: UserId) {
+    pub(super) fn put_back_clear(&mut self, conversation: ConversationId) {
         // Something new may be shown instead by then.
-        if !self.clears.contains(&peer) && !self.by_peer.contains_key(&peer) {
-            self.clears.push(peer);
+        if !self.clears.contains(&conversation) && !self.by_conversation.contains_key(&conversation) {
+            self.clears.push(conversation);
         }
     }
 
     /// From where on the log is to be looked through now, in a log that ends at `head`.
     pub(super) fn next_look(&mut self, head: Seq) -> Option<Seq> {
-        if self.by_peer.len() >= DUES_MAX {
+        if self.by_conversation.len() >= DUES_MAX {
             return None;
         }
         let behind = self.behind.as_mut().filter(|behind| !behind.is_reading)?;
@@ -307,19 +331,20 @@ impl Dues {
         let Some(Behind { from, .. }) = self.behind else { return };
         for entry in entries {
             match Said::by(entry, with_text) {
-                Said::Message { from: peer, place, text } if self.has_room_for(peer) => {
-                    self.take(peer, (place, entry), text, due_ms);
+                Said::Come { conversation, last, text } if self.has_room_for(conversation) => {
+                    self.take(conversation, (last, entry.seq, entry), text, due_ms);
                 }
                 // What it changed is gone from the log.
                 Said::Changed { from: peer, place, text }
-                    if place >= from && !entry.is_unsend() && self.has_room_for(peer) =>
+                    if place >= from && !entry.is_unsend() && self.has_room_for(peer.into()) =>
                 {
-                    self.take(peer, (place, entry), text, due_ms);
+                    self.take(peer.into(), (place, place, entry), text.clone(), due_ms);
+                    self.change(peer, place, entry.seq, text);
                 }
                 Said::Changed { from: peer, place, .. } if entry.is_unsend() => {
                     self.change(peer, place, entry.seq, None);
                 }
-                Said::Message { .. } => return self.go_on_at(entry.seq),
+                Said::Come { .. } => return self.go_on_at(entry.seq),
                 Said::Changed { place, .. } if place >= from => return self.go_on_at(entry.seq),
                 Said::Changed { .. } | Said::Nothing => {}
             }
@@ -333,14 +358,19 @@ impl Dues {
         }
     }
 
-    fn has_room_for(&self, peer: UserId) -> bool {
-        self.by_peer.len() < DUES_MAX || self.by_peer.contains_key(&peer)
+    fn has_room_for(&self, conversation: ConversationId) -> bool {
+        self.by_conversation.len() < DUES_MAX || self.by_conversation.contains_key(&conversation)
     }
 
-    fn take(&mut self, peer: UserId, (place, entry): (Seq, &Entry), text: Option<Box<str>>, due_ms: u64) {
+    fn take(
+        &mut self,
+        conversation: ConversationId,
+        (last, own, entry): (Seq, Seq, &Entry),
+        text: Option<Box<str>>,
+        due_ms: u64,
+    ) {
         let behind = self.behind.take();
-        self.add(peer, (place, entry.time), text.clone(), (due_ms, 0));
-        self.change(peer, place, entry.seq, text);
+        self.add(conversation, (last, own, entry.time), text, (due_ms, 0));
         self.behind = behind;
     }
 
@@ -349,7 +379,7 @@ impl Dues {
         if self.is_open() || !mem::take(&mut self.is_dirty) {
             return None;
         }
-        let told = self.told.iter().map(|(peer, seq, _)| (*peer, *seq));
+        let told = self.told.iter().map(|(conversation, seq, _)| (*conversation, *seq));
         Some(Notified { up_to: head, told: told.collect() })
     }
 }

@@ -2,7 +2,7 @@
 //! in `docs/PUSH.md`). Decided at the user's home; the service of the crate `push` hands a [`Notice`] to its provider.
 //!
 //! In the order of a message's journey: it comes and is due (`announcing`), which is remembered for each conversation (`dues`); its time
-//! comes, a notice is offered, and the service says how that ended (`notices`). Devices subscribe in `subscribing`; `why` answers the
+//! comes, of a group its home is asked what there is (`new_in_group`), a notice is offered, and the service says how that ended (`notices`). Devices subscribe in `subscribing`; `why` answers the
 //! operator.
 //!
 //! Invariants: a user with something due is unfinished, in the store too; no notice shows what is not released, nor more than its device
@@ -10,6 +10,7 @@
 
 mod announcing;
 mod dues;
+mod new_in_group;
 mod notices;
 mod subscribing;
 mod why;
@@ -19,8 +20,8 @@ use std::collections::{BTreeSet, VecDeque};
 use proto_spec::{Provider, Subscription, UserId, limits::PUSH_KEY_BYTES};
 
 use self::why::Decisions;
-pub use self::why::{PushDecision, PushTold, PushVerdict, PushWhy};
-pub(super) use self::{dues::Dues, why::Asked};
+pub use self::why::{PushDecision, PushQuestion, PushTold, PushVerdict, PushWhy};
+pub(super) use self::{announcing::wanted, dues::Dues, new_in_group::NewInGroup, why::Asked};
 use super::{Shard, Turn};
 use crate::limits::WOKEN_TICK_MAX;
 

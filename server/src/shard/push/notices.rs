@@ -11,11 +11,30 @@ use crate::{
     shard::{Shard, Turn},
 };
 
+/// What a user is told of a conversation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    /// Who wrote the last message.
+    pub(super) from: UserId,
+    /// How many are unread.
+    pub(super) count: u64,
+    /// Up to where all is told with that: see [`Due::last`](super::dues::Due).
+    pub(super) up_to: Seq,
+    /// Where the last message stands.
+    pub(super) last: Seq,
+}
+
 impl Shard {
     /// Notifies a user of a conversation on each of their devices that want it, if there is room.
-    pub(super) fn offer_message(&mut self, user_id: UserId, peer: UserId, count: u64, cx: &mut Turn<'_>) {
+    pub(super) fn offer_message(
+        &mut self,
+        user_id: UserId,
+        conversation: ConversationId,
+        told: Told,
+        cx: &mut Turn<'_>,
+    ) {
         let mut devices = self.subscriptions(user_id);
-        let Some(due) = self.dues(user_id).and_then(|dues| dues.get(peer)) else { return };
+        let Some(due) = self.dues(user_id).and_then(|dues| dues.get(conversation)) else { return };
         if due.last == due.offered && !due.put_off.is_empty() {
             devices.retain(|(device, _)| due.put_off.contains(device));
         }
@@ -23,37 +42,37 @@ impl Shard {
             return self.wait_for_room(user_id);
         }
         let tickets: Vec<u64> = devices.iter().map(|_| self.notifying.next_ticket()).collect();
-        let Some(due) = self.dues(user_id).and_then(|dues| dues.get(peer)) else { return };
-        (due.offered, due.tickets) = (due.last, tickets.clone());
+        let Some(due) = self.dues(user_id).and_then(|dues| dues.get(conversation)) else { return };
+        (due.offered, due.tells, due.tickets) = (told.up_to, told.last, tickets.clone());
         due.put_off.clear();
         if devices.is_empty() {
             // Those that were left want nothing any more.
             let delay_ms = self.settings.push.map_or(0, |push| push.delay_ms);
-            self.dues(user_id).into_iter().for_each(|dues| dues.ended(peer, (cx.now.monotonic_ms, delay_ms)));
+            self.dues(user_id).into_iter().for_each(|dues| dues.ended(conversation, (cx.now.monotonic_ms, delay_ms)));
             return self.mark_dirty(user_id, cx.now.monotonic_ms);
         }
-        let (last, at) = (due.last, due.at);
+        let at = due.at;
         let text = due.text.as_deref().map(str::to_owned);
         for ((device, subscription), ticket) in devices.into_iter().zip(tickets) {
-            let kind = Kind::Message { from: peer, text: text.clone(), count };
-            self.offer((user_id, device), ticket, subscription, (peer, at), kind, cx);
+            let kind = Kind::Message { from: told.from, text: text.clone(), count: told.count };
+            self.offer((user_id, device), ticket, subscription, (conversation, at), kind, cx);
         }
         self.counters.push_offered += 1;
-        self.decided(user_id, peer, last, PushVerdict::Offered, cx);
+        self.decided(user_id, conversation, told.last, PushVerdict::Offered, cx);
     }
 
     /// Takes a conversation off the screens of a user's devices.
-    pub(super) fn offer_clear(&mut self, user_id: UserId, peer: UserId, cx: &mut Turn<'_>) {
+    pub(super) fn offer_clear(&mut self, user_id: UserId, conversation: ConversationId, cx: &mut Turn<'_>) {
         let devices = self.subscriptions(user_id);
         if !self.has_room_for(devices.len(), cx) {
             if let Some(dues) = self.dues(user_id) {
-                dues.put_back_clear(peer);
+                dues.put_back_clear(conversation);
             }
             return self.wait_for_room(user_id);
         }
         for (device, subscription) in devices {
             let ticket = self.notifying.next_ticket();
-            self.offer((user_id, device), ticket, subscription, (peer, cx.now.wall), Kind::Clear, cx);
+            self.offer((user_id, device), ticket, subscription, (conversation, cx.now.wall), Kind::Clear, cx);
         }
         self.counters.push_cleared += 1;
     }
@@ -63,12 +82,12 @@ impl Shard {
         (user, device): (UserId, DeviceId),
         ticket: u64,
         subscription: push::Subscription,
-        (peer, at): (UserId, TimestampMs),
+        (conversation, at): (ConversationId, TimestampMs),
         kind: Kind,
         cx: &mut Turn<'_>,
     ) {
         let urgency = if kind == Kind::Clear { Urgency::Normal } else { Urgency::High };
-        let (conversation, ttl) = (peer.into(), Duration::from_secs(NOTICE_TTL_S));
+        let ttl = Duration::from_secs(NOTICE_TTL_S);
         self.notifying.under_way += 1;
         cx.effects.notices.push(Box::new(Notice {
             ticket,
@@ -109,17 +128,17 @@ impl Shard {
     /// A notice of this shard has ended.
     pub(in crate::shard) fn notified(&mut self, notice: &Notice, outcome: &Outcome, cx: &mut Turn<'_>) {
         self.notifying.under_way -= 1;
-        let ConversationId::Person(peer) = notice.conversation else { return };
+        let conversation = notice.conversation;
         if let Outcome::Later(wait) = outcome {
             let from_ms = cx.now.monotonic_ms + wait.as_millis() as u64;
             self.notifying.room_from_ms = self.notifying.room_from_ms.max(from_ms);
         }
         if notice.kind != Kind::Clear {
-            self.message_ended(notice, peer, outcome, cx);
+            self.message_ended(notice, outcome, cx);
         } else if matches!(outcome, Outcome::Later(_))
             && let Some(dues) = self.dues(notice.user)
         {
-            dues.put_back_clear(peer);
+            dues.put_back_clear(conversation);
             self.wait_for_room(notice.user);
         }
         // Last: without a subscription nothing is due any more.
@@ -127,22 +146,22 @@ impl Shard {
     }
 
     /// One of the notices of a conversation that is due has ended: when all have, it is told, or due again.
-    fn message_ended(&mut self, notice: &Notice, peer: UserId, outcome: &Outcome, cx: &mut Turn<'_>) {
-        let Notice { ticket, user: user_id, device, .. } = *notice;
+    fn message_ended(&mut self, notice: &Notice, outcome: &Outcome, cx: &mut Turn<'_>) {
+        let Notice { ticket, user: user_id, device, conversation, .. } = *notice;
         let delay_ms = self.settings.push.map_or(0, |push| push.delay_ms);
         let is_later = matches!(outcome, Outcome::Later(_));
         let Some(dues) = self.dues(user_id) else { return };
-        let Some(due) = dues.get(peer) else { return };
+        let Some(due) = dues.get(conversation) else { return };
         let Some(at) = due.tickets.iter().position(|of| *of == ticket) else { return };
         due.tickets.swap_remove(at);
         due.is_told |= matches!(outcome, Outcome::Delivered | Outcome::Replaced(_));
         due.put_off.extend(is_later.then_some(device));
-        let (last, is_last, is_put_off) = (due.offered, due.tickets.is_empty(), !due.put_off.is_empty());
+        let (last, is_last, is_put_off) = (due.tells, due.tickets.is_empty(), !due.put_off.is_empty());
         if is_last {
-            dues.ended(peer, (cx.now.monotonic_ms, delay_ms));
+            dues.ended(conversation, (cx.now.monotonic_ms, delay_ms));
         }
         if !is_later {
-            self.decided(user_id, peer, last, PushVerdict::Ended(device, outcome.clone()), cx);
+            self.decided(user_id, conversation, last, PushVerdict::Ended(device, outcome.clone()), cx);
         }
         if is_last && is_put_off {
             self.wait_for_room(user_id);
@@ -198,8 +217,15 @@ impl Shard {
     }
 
     /// Notes what was decided of the messages of a conversation up to `last`.
-    pub(super) fn decided(&mut self, user: UserId, peer: UserId, last: Seq, verdict: PushVerdict, cx: &Turn<'_>) {
-        let decision = super::PushDecision { user, peer, up_to: last, at: cx.now.wall, verdict };
+    pub(super) fn decided(
+        &mut self,
+        user: UserId,
+        conversation: ConversationId,
+        last: Seq,
+        verdict: PushVerdict,
+        cx: &Turn<'_>,
+    ) {
+        let decision = super::PushDecision { user, conversation, up_to: last, at: cx.now.wall, verdict };
         self.notifying.decisions.push(decision);
     }
 }

@@ -117,7 +117,12 @@ impl Shard {
             batch.push(&Record::Notified { user: user_id, notified });
             user.dues = Some(Box::new(Dues::default()));
         }
+        let groups: Vec<_> = match !was_subscribed {
+            true => user.groups.iter().filter(|(_, row)| row.standing.is_member()).map(|(group, _)| *group).collect(),
+            false => Vec::new(),
+        };
         self.lanes[at].change_user(user_id, &mut user.changed_in);
+        groups.into_iter().for_each(|group| self.say_wants(user_id, group, None, cx));
         self.subscriptions_changed(user_id, cx);
     }
 

@@ -4,7 +4,7 @@ use proto_spec::{Act, Content, ErrorCode, GroupEntry, Role, Rules, Standing};
 
 use super::*;
 use crate::{
-    group::{CameRow, GroupRewrite, GroupState, MemberRow},
+    group::{CameRow, GroupRewrite, GroupState, MemberRow, Wants},
     record::{FirstResult, Shown},
 };
 
@@ -52,11 +52,19 @@ pub(super) fn reference(changes: &mut Rows, record: &Record) {
         Record::GroupCame { group, from, row } => {
             set(changes, RowKey::GroupCame { group: *group, user: *from }, |out| codec::put_came_row(out, row));
         }
+        Record::GroupWants { group, user, wants } => {
+            let row = RowKey::GroupWants { group: *group, user: *user };
+            match wants {
+                Some(wants) => set(changes, row, |out| codec::put_wants(out, (*wants).into())),
+                None => drop(changes.insert(row.encode(), None)),
+            }
+        }
         Record::GroupMarks { group, marks, idle } => {
             let group = *group;
             set(changes, RowKey::GroupMarks { group }, |out| codec::put_group_marks(out, *marks));
-            if *idle {
-                changes.insert(RowKey::GroupUnfinished { group }.encode(), None);
+            match idle {
+                true => drop(changes.insert(RowKey::GroupUnfinished { group }.encode(), None)),
+                false => set(changes, RowKey::GroupUnfinished { group }, |_| ()),
             }
         }
         other => panic!("{other:?} is of no group"),
@@ -101,7 +109,9 @@ pub(super) fn collide(record: &mut Record, (id, small, peer, replaced): (u64, u6
                 rewrite.replaces.iter_mut().zip(replaced.unwrap_or(small)..).for_each(|(seq, new)| *seq = Seq(new));
             }
         }
-        Record::GroupMember { group, user, .. } | Record::GroupCame { group, from: user, .. } => {
+        Record::GroupMember { group, user, .. }
+        | Record::GroupCame { group, from: user, .. }
+        | Record::GroupWants { group, user, .. } => {
             (*group, *user) = (to, of);
         }
         Record::GroupState { group, .. } | Record::GroupMarks { group, .. } => *group = to,
@@ -217,7 +227,7 @@ fn a_group_is_unfinished_from_a_change_of_a_standing_to_idle_marks() {
 }
 
 #[test]
-fn a_member_and_what_has_come_of_them_are_two_rows() {
+fn a_member_what_has_come_of_them_and_what_they_want_are_three_rows() {
     let user = UserId(1);
     let spans = vec![(Seq(1), Seq(3)), (Seq(7), MemberRow::OPEN)];
     let row = MemberRow {
@@ -233,10 +243,12 @@ fn a_member_and_what_has_come_of_them_are_two_rows() {
     let records = [
         Record::GroupMember { group: GROUP, user, row: row.clone() },
         Record::GroupCame { group: GROUP, from: user, row: came.clone() },
+        Record::GroupWants { group: GROUP, user, wants: Some(Wants::Named) },
         Record::GroupState { group: GROUP, state: state.clone() },
     ];
     let rows = folded(&records);
-    assert_eq!(rows.len(), 3);
+    assert_eq!(rows.len(), 4);
+    assert_eq!(codec::group_wants(&rows[&RowKey::GroupWants { group: GROUP, user }.encode()]), Ok(Wants::Named));
     assert_eq!(codec::group_member(&rows[&RowKey::GroupMember { group: GROUP, user }.encode()]), Ok(row));
     assert_eq!(codec::group_came(&rows[&RowKey::GroupCame { group: GROUP, user }.encode()]), Ok(came));
     assert_eq!(codec::group_state(&rows[&RowKey::GroupState { group: GROUP }.encode()]), Ok(state));

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     contract::block_on,
     embedded::{EmbeddedConfig, EmbeddedStore},
-    group::{CameRow, GroupMarks, GroupRewrite, GroupState, MemberRow, StandingRow},
+    group::{CameRow, GroupMarks, GroupRewrite, GroupState, MemberRow, StandingRow, Wants},
     memory::MemoryStore,
     queries::{
         answer,
@@ -26,6 +26,7 @@ pub(crate) struct GroupModel {
     states: BTreeMap<u64, GroupState>,
     rolls: BTreeMap<(u64, u64), MemberRow>,
     came: BTreeMap<(u64, u64), CameRow>,
+    wants: BTreeMap<(u64, u64), Wants>,
     marks: BTreeMap<u64, GroupMarks>,
     unfinished: BTreeMap<u64, bool>,
     /// By user and group.
@@ -70,11 +71,13 @@ impl GroupModel {
             Record::GroupState { group, state } => drop(self.states.insert(group.0, state.clone())),
             Record::GroupMember { group, user, row } => drop(self.rolls.insert((group.0, user.0), row.clone())),
             Record::GroupCame { group, from, row } => drop(self.came.insert((group.0, from.0), row.clone())),
+            Record::GroupWants { group, user, wants } => {
+                self.wants.remove(&(group.0, user.0));
+                self.wants.extend(wants.map(|wants| ((group.0, user.0), wants)));
+            }
             Record::GroupMarks { group, marks, idle } => {
                 self.marks.insert(group.0, *marks);
-                if *idle {
-                    self.unfinished.insert(group.0, false);
-                }
+                self.unfinished.insert(group.0, !*idle);
             }
             _ => {}
         }
@@ -99,7 +102,8 @@ impl GroupModel {
             last: self.logs.get(&group).and_then(|log| log.values().next_back()).cloned(),
             state: self.states.get(&group).cloned(),
             roll: self.rolls.range(of_group.clone()).map(|((_, user), row)| (UserId(*user), row.clone())).collect(),
-            came: self.came.range(of_group).map(|((_, user), row)| (UserId(*user), row.clone())).collect(),
+            came: self.came.range(of_group.clone()).map(|((_, user), row)| (UserId(*user), row.clone())).collect(),
+            wants: self.wants.range(of_group).map(|((_, user), wants)| (UserId(*user), *wants)).collect(),
             marks: self.marks.get(&group).copied().unwrap_or_default(),
             unfinished: self.unfinished.get(&group).copied().unwrap_or_default(),
         }

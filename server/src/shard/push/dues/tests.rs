@@ -1,21 +1,25 @@
 use super::*;
 
 const DELAY_MS: u64 = 5_000;
-const ANN: UserId = UserId(7);
+const ANN: ConversationId = ConversationId::Person(UserId(7));
 
-fn add(dues: &mut Dues, peer: UserId, seq: u64, text: &str, due_ms: u64) {
-    dues.add(peer, (Seq(seq), TimestampMs(seq)), Some(text.into()), (due_ms, DELAY_MS));
+fn with(user: u64) -> ConversationId {
+    UserId(user).into()
+}
+
+fn add(dues: &mut Dues, conversation: ConversationId, seq: u64, text: &str, due_ms: u64) {
+    dues.add(conversation, (Seq(seq), Seq(seq), TimestampMs(seq)), Some(text.into()), (due_ms, DELAY_MS));
 }
 
 /// A provider takes the notice of a conversation, all of it that is known now.
-fn tell(dues: &mut Dues, peer: UserId, now_ms: u64) {
-    let due = dues.get(peer).unwrap();
-    (due.offered, due.is_told) = (due.last, true);
-    dues.ended(peer, (now_ms, DELAY_MS));
+fn tell(dues: &mut Dues, conversation: ConversationId, now_ms: u64) {
+    let due = dues.get(conversation).unwrap();
+    (due.offered, due.tells, due.is_told) = (due.last, due.last, true);
+    dues.ended(conversation, (now_ms, DELAY_MS));
 }
 
-fn text(dues: &mut Dues, peer: UserId) -> Option<String> {
-    dues.get(peer).unwrap().text.as_deref().map(str::to_owned)
+fn text(dues: &mut Dues, conversation: ConversationId) -> Option<String> {
+    dues.get(conversation).unwrap().text.as_deref().map(str::to_owned)
 }
 
 fn message(seq: u64, from: u64) -> Entry {
@@ -32,9 +36,9 @@ fn what_follows_goes_with_the_first_and_what_is_released_alone_is_ready() {
     assert_eq!(dues.ready(5_000, Seq(2)), []);
     assert_eq!((dues.ready(5_000, Seq(3)), dues.next_ms(5_000)), (vec![ANN], None));
     assert_eq!(text(&mut dues, ANN), Some("three".to_owned()));
-    dues.change(ANN, Seq(1), Seq(4), Some("won".into()));
+    dues.change(UserId(7), Seq(1), Seq(4), Some("won".into()));
     assert_eq!(text(&mut dues, ANN), Some("three".to_owned()));
-    dues.change(ANN, Seq(3), Seq(5), Some("3".into()));
+    dues.change(UserId(7), Seq(3), Seq(5), Some("3".into()));
     assert_eq!((dues.ready(5_000, Seq(4)), dues.ready(5_000, Seq(5))), (vec![], vec![ANN]));
     assert_eq!(text(&mut dues, ANN), Some("3".to_owned()));
 }
@@ -46,10 +50,10 @@ fn a_conversation_is_told_once_in_the_delay_even_when_nobody_is_connected_any_mo
     tell(&mut dues, ANN, 200);
     assert!(!dues.is_open());
     add(&mut dues, ANN, 2, "two", 300);
-    add(&mut dues, UserId(8), 3, "new", 9_000);
+    add(&mut dues, with(8), 3, "new", 9_000);
     dues.all_now(400);
-    assert_eq!(dues.ready(400, Seq(9)), [UserId(8)]);
-    assert_eq!(dues.ready(200 + DELAY_MS, Seq(9)), [ANN, UserId(8)]);
+    assert_eq!(dues.ready(400, Seq(9)), [with(8)]);
+    assert_eq!(dues.ready(200 + DELAY_MS, Seq(9)), [ANN, with(8)]);
     // What comes while a notice is under way waits as long.
     dues.get(ANN).unwrap().offered = Seq(2);
     add(&mut dues, ANN, 4, "four", 5_300);
@@ -61,25 +65,25 @@ fn a_conversation_is_told_once_in_the_delay_even_when_nobody_is_connected_any_mo
 fn more_than_there_is_room_for_waits_in_the_log_and_the_row_is_written_when_all_is_told() {
     let mut dues = Dues::default();
     let peers = DUES_MAX as u64;
-    (1..=peers).for_each(|at| add(&mut dues, UserId(at), at, "x", 0));
+    (1..=peers).for_each(|at| add(&mut dues, with(at), at, "x", 0));
     let head = Seq(peers + 2);
-    add(&mut dues, UserId(1_001), peers + 1, "x", 0);
-    add(&mut dues, UserId(1_002), peers + 2, "x", 0);
+    add(&mut dues, with(1_001), peers + 1, "x", 0);
+    add(&mut dues, with(1_002), peers + 2, "x", 0);
     assert_eq!(dues.next_look(head), None);
-    tell(&mut dues, UserId(1), 10);
+    tell(&mut dues, with(1), 10);
     let first = dues.next_look(head).unwrap();
     assert_eq!(first, Seq(peers + 1));
     let log = [message(peers + 1, 1_001), message(peers + 2, 1_002)];
     dues.look(log.iter(), head, false, 20);
-    assert!(dues.get(UserId(1_001)).is_some() && dues.get(UserId(1_002)).is_none());
+    assert!(dues.get(with(1_001)).is_some() && dues.get(with(1_002)).is_none());
     assert_eq!(dues.take_row(head), None);
-    tell(&mut dues, UserId(2), 30);
+    tell(&mut dues, with(2), 30);
     assert_eq!(dues.next_look(head), Some(Seq(peers + 2)));
     dues.look(log[1..].iter(), head, false, 40);
-    (3..=peers).chain([1_001, 1_002]).for_each(|at| tell(&mut dues, UserId(at), 50));
+    (3..=peers).chain([1_001, 1_002]).for_each(|at| tell(&mut dues, with(at), 50));
     assert_eq!(dues.next_look(head), None);
     let row = dues.take_row(head).unwrap();
-    assert_eq!((row.up_to, row.told.len(), row.told[TOLD_MAX - 1].0), (head, TOLD_MAX, UserId(1_002)));
+    assert_eq!((row.up_to, row.told.len(), row.told[TOLD_MAX - 1].0), (head, TOLD_MAX, with(1_002)));
     assert!(dues.is_unused());
 }
 
@@ -124,4 +128,30 @@ fn words_are_cut_between_characters() {
     let cut = words(&Content::text(&long)).unwrap();
     assert_eq!((cut.len(), cut.chars().count()), (NOTICE_TEXT_BYTES_MAX - 1, NOTICE_TEXT_BYTES_MAX / 2));
     assert_eq!(words(&Content::text("")), None);
+}
+
+#[test]
+fn of_a_group_it_counts_what_the_own_log_says_and_what_was_last_told_of_it() {
+    let group = ConversationId::Group(proto_spec::GroupId(7));
+    let mut dues = Dues::default();
+    let reached =
+        |dues: &mut Dues, up_to, own| dues.add(group, (Seq(up_to), Seq(own), TimestampMs(9)), None, (0, DELAY_MS));
+    reached(&mut dues, 50, 3);
+    dues.acknowledged(Seq(2));
+    assert!(dues.is_open());
+    dues.acknowledged(Seq(3));
+    assert!(!dues.is_open(), "a device knows that the group has come to 50");
+    // Its last message stands at 51, and something that is none behind it.
+    reached(&mut dues, 52, 4);
+    let due = dues.get(group).unwrap();
+    (due.offered, due.tells, due.is_told, due.tickets) = (Seq(52), Seq(51), true, vec![1]);
+    dues.read(group, Seq(51));
+    assert_eq!(dues.take_clears(), [group]);
+    reached(&mut dues, 53, 5);
+    let due = dues.get(group).unwrap();
+    (due.offered, due.tells, due.is_told) = (Seq(53), Seq(53), true);
+    dues.ended(group, (10, DELAY_MS));
+    assert!(dues.was_told(group, Seq(53)) && !dues.was_told(group, Seq(54)) && !dues.was_told(ANN, Seq(1)));
+    reached(&mut dues, 53, 6);
+    assert!(!dues.is_open(), "the own log says the same anew");
 }
