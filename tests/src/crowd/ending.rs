@@ -11,7 +11,7 @@ const STEPS_MAX: u64 = 200_000;
 
 impl Crowd {
     /// Whatever can happen happens.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..STEPS_MAX {
             if self.truth.failure.is_some() || !self.goes_on() {
                 return;
@@ -21,7 +21,7 @@ impl Crowd {
     }
 
     /// Everything settles and time passes, until it is quiet.
-    fn rest(&mut self, what: &str) {
+    pub(super) fn rest(&mut self, what: &str) {
         for _ in 0..HEALING_S {
             self.settle();
             self.pass(1_000);
@@ -65,6 +65,7 @@ impl Crowd {
         self.check_people();
         self.check_reading();
         self.check_marks();
+        self.spend_a_night();
         self.check_memory();
     }
 

@@ -56,6 +56,12 @@ pub enum Fault {
     AddReactions,
     /// The store leaves the first entry out of a part of a group's log.
     LogWithHole,
+    /// A group's home is not told that a member is subscribed to notifications.
+    LoseWants,
+    /// It does not write that down.
+    ForgetWants,
+    /// That there is something to notify a member of counts as known by their home, and is not.
+    LoseReached,
 }
 
 impl Fault {
@@ -81,6 +87,9 @@ impl Fault {
         Self::ForgetSuperseded,
         Self::AddReactions,
         Self::LogWithHole,
+        Self::LoseWants,
+        Self::ForgetWants,
+        Self::LoseReached,
     ];
 }
 
@@ -107,6 +116,7 @@ impl Crowd {
             GroupSaid::Unfollow if self.strikes(Fault::ForgetUnfollow, 50) => return Vec::new(),
             GroupSaid::Pushed(_) if self.strikes(Fault::LosePush, 30) => return Vec::new(),
             GroupSaid::Have { .. } if self.strikes(Fault::LoseReceipts, 50) => return Vec::new(),
+            GroupSaid::Wants { .. } if self.strikes(Fault::LoseWants, 80) => return Vec::new(),
             GroupSaid::Ask { user, .. } if self.strikes(Fault::PageForOwner, 100) => {
                 let group = *group;
                 let law = self.truth.log(group).durable_law();
@@ -146,6 +156,12 @@ impl Crowd {
             EnvelopeBody::Declined { at, .. } if self.fault == Some(Fault::ForgetDecline) => {
                 envelope.body = EnvelopeBody::Stood { at };
             }
+            EnvelopeBody::Reached { up_to } if self.strikes(Fault::LoseReached, 50) => {
+                let home = self.world.home_of(from);
+                let body = EnvelopeBody::ReachedTaken { up_to, is_subscribed: true };
+                self.world.put(home, CoreMessage::Envelope(Envelope { to: from, from: to, body }));
+                return Vec::new();
+            }
             EnvelopeBody::GroupRead { origin, .. } if self.strikes(Fault::LoseRead, 50) => {
                 let home = self.world.home_of(from);
                 let body = EnvelopeBody::GroupReadTaken { origin };
@@ -179,6 +195,9 @@ impl Crowd {
                         *of = None;
                     }
                 }
+            }),
+            Some(Fault::ForgetWants) => self.world.meddle_with_decided(known, |records| {
+                records.retain(|record| !matches!(record, Record::GroupWants { .. }));
             }),
             Some(Fault::ForgetRoll) => self.world.meddle_with_decided(known, |records| {
                 records.retain(|record| !matches!(record, Record::GroupMember { .. }));

@@ -11,6 +11,7 @@ mod ending;
 pub mod faults;
 mod law;
 mod messages;
+mod notified;
 mod people;
 mod situations;
 pub(crate) mod told;
@@ -23,7 +24,7 @@ use proto_spec::{DeviceId, GroupId, Seq, ServerFrame, UserId};
 use server::shard::{Limits, topology::CoreId};
 
 pub use self::situations::SITUATIONS;
-use self::{deeds::Habits, faults::Fault, people::App, truth::Truth};
+use self::{deeds::Habits, faults::Fault, notified::Screens, people::App, truth::Truth};
 use crate::{
     rng::Rng,
     sim::{Coverage, Failure},
@@ -58,6 +59,7 @@ pub struct Crowd {
     accepted: BTreeSet<(UserId, Seq)>,
     next_text: u64,
     healing: bool,
+    screens: Screens,
     fault: Option<Fault>,
     coverage: Coverage,
     trace: Option<String>,
@@ -105,7 +107,9 @@ impl Crowd {
         let cores = rng.within(1, 3) as u16;
         let lanes = rng.chance(40).then(|| rng.within(1, 4) as u16);
         let members_max = if rng.chance(30) { rng.within(2, 4) as usize } else { Limits::OFF.group_members };
-        let mut world = World::crowded(cores, lanes, Limits { group_members: members_max, ..Limits::OFF });
+        // Not from the seed's own chances: all else is to go as it would without.
+        let push = (!seed.is_multiple_of(3)).then_some(notified::PUSH);
+        let mut world = World::crowded(cores, lanes, Limits { group_members: members_max, ..Limits::OFF }, push);
         // Some never connect.
         let users = rng.within(4, 7);
         world.unreadable = rng.chance(25).then_some(UserId(users));
@@ -118,6 +122,7 @@ impl Crowd {
         let groups = (0..rng.within(1, 3)).map(|_| GroupId(rng.next() >> 1)).collect();
         let blocked = some_blocked(&mut rng, users);
         blocked.iter().for_each(|(user, other)| world.store.block(*user, *other));
+        let screens = Screens::new(seed, push.is_some(), apps.iter().map(|app| (app.user, app.device)));
         Self {
             seed,
             world,
@@ -130,6 +135,7 @@ impl Crowd {
             accepted: BTreeSet::new(),
             next_text: 0,
             healing: false,
+            screens,
             fault,
             coverage: Coverage::default(),
             trace: traced.then(String::new),
@@ -328,6 +334,7 @@ impl Crowd {
             self.decided = self.world.decided_count();
             self.push_early(entries);
         }
+        self.take_notices();
         self.look_at_lines();
     }
 

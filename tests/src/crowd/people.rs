@@ -250,7 +250,10 @@ impl Crowd {
         match event {
             ClientEvent::Welcome(welcome) => {
                 (self.apps[index].connected, self.apps[index].epoch) = (true, welcome.epoch);
+                self.subscribe_app(index);
+                return true;
             }
+            ClientEvent::Subscription { state, .. } => self.on_subscription(index, &state),
             ClientEvent::Epoch(epoch) => self.apps[index].epoch = epoch,
             ClientEvent::MessageAccepted { number, seq, .. } => {
                 let sent = self.truth.sent.get(&(user, seq)).map(|sent| (sent.device, sent.number));

@@ -10,6 +10,7 @@ use super::{Crowd, truth::Outcome};
 
 /// Every situation that is counted. All must be reached in the standard run.
 pub const SITUATIONS: &[&str] = &[
+    "a member notified",
     "app restarted with unanswered sends",
     "app stalled",
     "asked for a group that can not be read",
@@ -29,6 +30,7 @@ pub const SITUATIONS: &[&str] = &[
     "message changed",
     "message taken back",
     "node died",
+    "node died while a member slept",
     "node died with batches that were not durable",
     "not allowed",
     "not invited",
@@ -41,6 +43,7 @@ pub const SITUATIONS: &[&str] = &[
     "something survived that nobody was told of",
     "standing put off by a user's home",
     "store unreadable",
+    "taken off a screen",
     "unbanned",
     "wrote when no member any more",
 ];

@@ -1,6 +1,6 @@
 //! What must hold once everything has come to rest.
 
-use proto_spec::{GroupId, Seq, UserId};
+use proto_spec::{GroupId, Seq, Standing, UserId};
 
 use super::{
     device::Device,
@@ -50,9 +50,12 @@ impl Truth {
         let since = |person: &Person| log.entries.get(person.since.0 as usize - 1);
         let is_hidden = |person: &Person| {
             let by_blocked = since(person).is_some_and(|entry| self.blocked.contains(&(user, entry.from)));
-            told.is_none() && !person.is_member() && by_blocked
+            // What they wrote meanwhile leaves a pointer that says nothing of them.
+            told.is_none_or(|told| told.standing == Standing::Unknown) && !person.is_member() && by_blocked
         };
-        let person = person.filter(|person| !is_hidden(person));
+        if person.is_some_and(is_hidden) {
+            return None;
+        }
         let has_declined = person.is_some_and(|person| since(person).is_some_and(|entry| entry.origin == Seq::ZERO));
         let is_so = |told: Pointer| {
             // Who declines has gone as they had before.
@@ -77,7 +80,7 @@ impl Truth {
     pub(crate) fn wrong_held(&self, group: GroupId, user: UserId, device: &Device, is_all: bool) -> Option<String> {
         let log = self.logs.get(&group)?;
         // Who has heard of nothing does not look.
-        self.pointers.get(&(user, group))?;
+        self.pointers.get(&(user, group)).filter(|told| is_all || told.standing != Standing::Unknown)?;
         let held = device.held.get(&group);
         let first = if is_all { Seq(1) } else { log.durable_law().standing(user).1 };
         log.readable(user).into_iter().filter(|entry| entry.seq >= first).find_map(|entry| {

@@ -31,6 +31,7 @@ use faults::Fault;
 use network::{LinkId, Links};
 use node::{Machine, Read};
 use notifying::Provider;
+pub(crate) use notifying::words;
 use oracle::Oracle;
 use presence::Watching;
 

@@ -92,7 +92,7 @@ fn address_of(notice: &Notice) -> &str {
 }
 
 /// What a notification shows of a message, or of what it says since it was edited.
-fn words(content: &Content) -> Option<String> {
+pub(crate) fn words(content: &Content) -> Option<String> {
     let edited;
     let content = match content.body().ok()? {
         Body::Edit(edit) => {

@@ -303,6 +303,7 @@ impl Oracle {
             | Record::GroupState { .. }
             | Record::GroupMember { .. }
             | Record::GroupCame { .. }
+            | Record::GroupWants { .. }
             | Record::GroupMarks { .. }
             | Record::Subscribed { .. }
             | Record::Due { .. }

@@ -7,7 +7,7 @@ use server::{
     access::handshake::Resumption,
     core::{Core, CoreMessage},
     durability::committer::Fate,
-    shard::{CacheLimits, Limits, Promise, QueryId, topology::CoreId},
+    shard::{CacheLimits, Limits, Promise, PushSettings, QueryId, topology::CoreId},
 };
 use storage::{Answer, BatchId, LaneId, Record};
 
@@ -22,12 +22,12 @@ impl World {
     /// # Panics
     /// `cores` is zero.
     #[must_use]
-    pub fn crowded(cores: u16, database_lanes: Option<u16>, limits: Limits) -> Self {
+    pub fn crowded(cores: u16, database_lanes: Option<u16>, limits: Limits, push: Option<PushSettings>) -> Self {
         let promise = if database_lanes.is_some() { Promise::Store } else { Promise::Disk };
         Self::with(
             cores,
             database_lanes.unwrap_or(1),
-            super::Settings { limits, promise, cache: CacheLimits::OFF, ..SETTINGS },
+            super::Settings { limits, promise, push, cache: CacheLimits::OFF, ..SETTINGS },
         )
     }
 
