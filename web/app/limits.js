@@ -27,3 +27,6 @@ export const NOTICE_MS = 6_000;
 
 /** Characters of a name that a person gives to somebody. */
 export const NAME_CHARS_MAX = 64;
+
+/** Milliseconds within which a window says whether somebody sees something there. One that is looked at says so at once, if it runs at all. */
+export const SEEN_WITHIN_MS = 5_000;

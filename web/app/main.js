@@ -1,7 +1,8 @@
 // Where the page begins: who is signed in, with which store and connection, and what is shown of it.
 
-import { Tabs, conversationKey, deleteIndexedDbStore, followPage, isMessage, openIndexedDbStore } from '/client/index.js';
+import { Tabs, deleteIndexedDbStore, followPage, isMessage, openIndexedDbStore } from '/client/index.js';
 import { userOf, tokenIn } from './model/account.js';
+import { conversationIn, hashOf } from './model/address.js';
 import { KEPT } from './model/inbox.js';
 import { Messenger } from './model/messenger.js';
 import * as words from './model/words.js';
@@ -32,12 +33,6 @@ function signIn(why) {
     document.body.append(signInView(begin, why));
 }
 
-const conversationIn = (hash) => {
-    const [, kind, id] = /^#\/(user|group)\/([1-9]\d{0,19})$/.exec(hash) ?? [];
-    return kind === undefined ? undefined : { [kind]: BigInt(id) };
-};
-const hashOf = (conversation) => (conversation === undefined ? '' : `#/${conversationKey(conversation).replace(' ', '/')}`);
-
 async function begin(token) {
     const user = userOf(token);
     const name = `${location.host}/${user}`;
@@ -62,10 +57,11 @@ async function begin(token) {
         model.show(conversation);
         app.shown();
     };
-    const notices = new Notices(localStorage, show);
+    const notices = new Notices(localStorage);
     const signOut = async () => {
         const late = new Promise((resolve) => setTimeout(resolve, FORGET_WITHIN_MS));
-        await Promise.race([tabs.request('remove_device', { device }).catch(() => {}), late]);
+        const forgotten = [tabs.request('remove_device', { device }), notices.takeOff(() => true)];
+        await Promise.race([Promise.allSettled(forgotten), late]);
         await tabs.close();
         localStorage.removeItem(TOKEN);
         await deleteIndexedDbStore(name);
@@ -94,33 +90,48 @@ async function begin(token) {
     model.start(messages);
     app.shown();
     nameDevice(tabs, device);
+    followWorker(model, show);
+    // Who looks at the page sees all that a notice says that names no conversation.
+    const onLook = () => document.visibilityState === 'visible' && notices.takeOff((about) => about === undefined);
+    document.addEventListener('visibilitychange', onLook);
+    onLook();
+}
+
+/** Does what the service worker asks for: see there. */
+function followWorker(model, show) {
+    navigator.serviceWorker?.addEventListener('message', ({ data: { ringpost, about }, ports: [port] }) => {
+        if (ringpost === 'open' && about !== undefined) show(conversationIn(about));
+        if (ringpost === 'is it seen') {
+            const isShown = about === undefined || about === hashOf(model.open);
+            port.postMessage(isShown && model.connection.state === 'ready' && document.hasFocus());
+        }
+    });
 }
 
 /** All that the client tells goes to the model; and what is new while nobody looks is announced. */
 function listen(tabs, model, notices) {
     let since = Infinity;
-    const announce = (conversation, from, content, settings) => {
+    const announce = (conversation, { from, content, time }, settings) => {
         const isNamed = content.mention?.users.includes(model.me) && (settings & KEPT.mentions) !== 0n;
         const isWanted = (settings & KEPT.mentions) !== 0n ? isNamed : (settings & KEPT.muted) === 0n;
         if (from === model.me || !isMessage(content) || !isWanted || !tabs.isLeading || tabs.isLookedAt) return;
         const by = conversation.group === undefined ? '' : `${model.nameOf(from)}: `;
-        notices.announce(
-            conversationKey(conversation),
-            model.titleOf(conversation),
-            `${by}${words.excerpt(content, model.nameOf)}`,
-            conversation,
-        );
+        notices.announce(conversation, model.titleOf(conversation), `${by}${words.excerpt(content, model.nameOf)}`, time);
+    };
+    const onEntry = (entry) => {
+        const { kind, seq, from, peer, group, unread } = entry;
+        if (kind === 'received' && seq > since) announce({ user: from }, entry, model.settingsOf({ user: from }));
+        if ((kind === 'read' && unread === 0) || kind === 'group_read') notices.read({ user: peer, group });
     };
     for (const type of Tabs.EVENTS) {
         tabs.addEventListener(type, ({ detail }) => {
             model.handle(type, detail);
             if (type === 'welcome') since = Math.min(since, detail.head);
-            if (type === 'entry' && detail.entry.kind === 'received' && detail.entry.seq > since) {
-                const { from, content } = detail.entry;
-                announce({ user: from }, from, content, model.settingsOf({ user: from }));
+            if (type === 'entry') onEntry(detail.entry);
+            if (type === 'group_entry') {
+                const { group, entry } = detail;
+                announce({ group }, entry, model.settingsOf({ group }));
             }
-            if (type === 'group_entry')
-                announce({ group: detail.group }, detail.entry.from, detail.entry.content, model.settingsOf({ group: detail.group }));
         });
     }
 }

@@ -1,40 +1,74 @@
-// Announces what comes while nobody looks at the page, as long as it is open. What comes while it is closed is for a service worker: that is
-// registered here, in `turn`, and shows its notices under the same tags.
+// Announces what comes while nobody looks at the page, as long as it is open. What comes while it is closed the service worker announces. Both
+// do not tell the same: what an open page has it acknowledges, and the server pushes nothing of it. If that goes wrong, or the page is opened
+// while a push is on its way, the later of both takes the place of the other without a sound.
+
+import { hashOf } from './model/address.js';
 
 const KEY = 'ringpost notices';
 
+/** Loaded when there is something to announce: the first view does without. */
+const screen = () => import('./screen.js');
+
+/** Words for a person about why there are none. */
+export const NOT_ALLOWED = 'This browser does not let the page notify you. Allow it in the settings of the browser for this page.';
+export const NO_WORKER = 'This browser can not run what shows notices. A newer version may.';
+
+/** The worker by which notices are shown, as soon as it can. A browser that has it answers at once. */
+export async function startWorker() {
+    await navigator.serviceWorker.register('/service-worker.js', { type: 'module' });
+    return navigator.serviceWorker.ready;
+}
+
 export class Notices {
     #storage;
-    #open;
+    /** What the conversations are called that were read a moment ago. */
+    #read = new Set();
 
-    /** `open`: called with what a notice that somebody clicks is about. */
-    constructor(storage, open) {
+    constructor(storage) {
         this.#storage = storage;
-        this.#open = open;
     }
 
     get isPossible() {
-        return 'Notification' in globalThis && Notification.permission !== 'denied';
+        return 'Notification' in globalThis && 'serviceWorker' in navigator;
     }
 
     get isOn() {
         return this.isPossible && Notification.permission === 'granted' && this.#storage.getItem(KEY) === 'on';
     }
 
-    /** Turns them on, which the browser may ask the person about, or off. */
+    /** Turns them on, which the browser may ask the person about, or off. Gives words if it did not work. */
     async turn(isOn) {
-        if (isOn && (await Notification.requestPermission()) !== 'granted') return;
+        if (isOn) {
+            if ((await Notification.requestPermission()) !== 'granted') return NOT_ALLOWED;
+            const isStarted = await startWorker().then(Boolean, () => false);
+            if (!isStarted) return NO_WORKER;
+        }
         this.#storage.setItem(KEY, isOn ? 'on' : 'off');
+        return undefined;
     }
 
-    /** One for each conversation, `tag`: a later one takes the place of the one before. */
-    announce(tag, title, body, about) {
+    /** Announces what somebody wrote at `at`, in milliseconds since 1970. */
+    async announce(conversation, title, body, at) {
         if (!this.isOn) return;
-        const notice = new Notification(title, { body, tag, icon: '/app/icon.svg' });
-        notice.addEventListener('click', () => {
-            window.focus();
-            notice.close();
-            this.#open(about);
+        const [{ show }, registration] = await Promise.all([screen(), startWorker()]);
+        await show(registration, { title, body, at, about: hashOf(conversation), tag: undefined });
+    }
+
+    /** A conversation was read, here or elsewhere: its notice is taken off the screen, with those of all that are read at that time. */
+    read(conversation) {
+        this.#read.add(hashOf(conversation));
+        if (this.#read.size > 1) return;
+        setTimeout(() => {
+            const read = this.#read;
+            this.#read = new Set();
+            this.takeOff((about) => read.has(about));
         });
+    }
+
+    /** Takes those off the screen for which `isMeant`, called with what they are about, is true. */
+    async takeOff(isMeant) {
+        if (!this.isPossible || Notification.permission !== 'granted') return;
+        const registration = await navigator.serviceWorker.getRegistration();
+        if (registration !== undefined) await (await screen()).takeOff(registration, isMeant);
     }
 }

@@ -78,33 +78,6 @@ test('who looks elsewhere sees how many are unread, who is there and who types',
     await alice.reads('.archive', 'Archived (1)');
 });
 
-test('what comes while nobody looks is announced, once for all tabs, unless it is muted', async () => {
-    const [alice, bob] = [await world.person(ALICE), await world.person(BOB)];
-    const follower = await alice.tab();
-    const listen = `localStorage.setItem('ringpost notices', 'on'); window.told = []; window.Notification = class {
-        static permission = 'granted';
-        constructor(title, { body, tag }) { told.push([title, body, tag]); }
-        addEventListener() {}
-    }`;
-    for (const { page } of [alice, follower]) await page.evaluate(listen);
-    await bob.opens(ALICE);
-    await bob.writes('while she looks');
-    await alice.reads('.row', 'while she looks');
-    // Another tab hides both.
-    await alice.browser.open('about:blank');
-    await alice.page.waits('nobody looks', `document.visibilityState === 'hidden'`);
-    await bob.writes('while she does not');
-    await alice.page.waits('it is announced', 'told.length > 0');
-    await alice.page.evaluate(`[...document.querySelectorAll('.row')].find((of) => of.textContent.includes('User ${BOB}')).click()`);
-    await alice.clicks('.talk .icon-button', 'Details');
-    await alice.clicks('.toggle', 'Muted');
-    await alice.page.waits('it is muted', `document.querySelector('.row.is-muted') !== null`);
-    await bob.writes('while it is muted');
-    await alice.sees('while it is muted');
-    const told = [...(await alice.page.evaluate('told')), ...(await follower.page.evaluate('told'))];
-    assert.deepEqual(told, [[`User ${BOB}`, 'while she does not', `user ${BOB}`]]);
-});
-
 test('a group is begun, written to, and left', async () => {
     const [alice, bob] = [await world.person(ALICE), await world.person(BOB)];
     await alice.clicks('.icon-button', 'New conversation');

@@ -76,6 +76,19 @@ export class Browser {
         return page;
     }
 
+    /** A function that gives the value of an expression in a service worker, which from now on is not ended for idleness. */
+    async insideWorker(url) {
+        const { targetInfos } = await this.call('Target.getTargets');
+        const { targetId } = targetInfos.find((of) => of.type === 'service_worker' && of.url === url);
+        const { sessionId } = await this.call('Target.attachToTarget', { targetId, flatten: true });
+        return async (expression) => {
+            const asked = { expression, awaitPromise: true, returnByValue: true };
+            const { result, exceptionDetails } = await this.call('Runtime.evaluate', asked, sessionId);
+            if (exceptionDetails !== undefined) throw new Error(`${expression}: ${exceptionDetails.exception?.description}`);
+            return result.value;
+        };
+    }
+
     async close() {
         const ended = new Promise((resolve) => this.#child.once('exit', resolve));
         await this.call('Browser.close').catch(() => {});
@@ -124,6 +137,11 @@ export class Page {
 
     go(url) {
         return this.call('Page.navigate', { url });
+    }
+
+    /** The browser shows what the page announces, without asking. */
+    allowNotices(origin) {
+        return this.#browser.call('Browser.grantPermissions', { origin, permissions: ['notifications'] });
     }
 
     /** The value of an expression, which may be a promise. A page that is loaded anew meanwhile has none. */

@@ -20,17 +20,25 @@ const ownAddress = () => `127.${100 + worlds++}.${(process.pid >> 8) & 255}.${pr
 export class World {
     #folder = mkdtempSync(join(tmpdir(), 'ringpost-e2e-'));
     #address = ownAddress();
+    #more;
     #server;
     #proxy;
     #browsers = [];
     #chats = [];
     #clients = [];
 
-    static async start() {
+    /** `more`: of the server's configuration, beside its limits. */
+    static async start(more = '') {
         const world = new World();
+        world.#more = more;
         await world.startServer();
         world.#proxy = await proxyTo(world.#address, WEBSOCKET);
         return world;
+    }
+
+    /** Where the server's data lie. */
+    get folder() {
+        return join(this.#folder, 'data');
     }
 
     get origin() {
@@ -43,12 +51,12 @@ export class World {
             (key) => `${key} = 100000`,
         );
         const config = join(this.#folder, 'ringpost.toml');
-        writeFileSync(config, `[limits]\n${limits.join('\n')}\n`);
+        writeFileSync(config, `[limits]\n${limits.join('\n')}\n${this.#more}\n`);
         const flags = [
             '--config',
             config,
             '--data',
-            join(this.#folder, 'data'),
+            this.folder,
             '--listen',
             `${this.#address}:${LISTEN}`,
             '--websocket-listen',
@@ -86,10 +94,13 @@ export class World {
         this.#proxy.breakWebSockets();
     }
 
+    /** What a command says that works on the server's data. */
+    command(...words) {
+        return execFileSync(PROGRAM, [...words, '--data', this.folder], { encoding: 'utf8' }).trim();
+    }
+
     token(user, ...more) {
-        return execFileSync(PROGRAM, ['token', '--user', String(user), '--data', join(this.#folder, 'data'), ...more], {
-            encoding: 'utf8',
-        }).trim();
+        return this.command('token', '--user', String(user), ...more);
     }
 
     /** What signs a user in. */
@@ -103,10 +114,11 @@ export class World {
         return browser;
     }
 
-    /** Somebody in a browser of their own. */
-    async person(user) {
+    /** Somebody in a browser of their own. `prepare`: called with the page before it is there. */
+    async person(user, prepare = async () => {}) {
         const browser = await this.browser();
         const person = new Person(this, user, browser, await browser.open());
+        await prepare(person.page);
         await person.page.go(this.link(user));
         await person.isConnected();
         return person;

@@ -48,6 +48,7 @@ mod tests {
             find("/")
                 .is_some_and(|page| page.kind.starts_with("text/html") && page.bytes.starts_with(b"<!doctype html>"))
         );
+        assert!(find("/service-worker.js").is_some_and(|script| script.kind.starts_with("text/javascript")));
         assert!(find("/client/index.js").is_some_and(|script| script.kind.starts_with("text/javascript")));
         for path in ["/app", "/app/", "/app/README.md", "/client/index.d.ts", "/../Cargo.toml", "//app/index.html", ""]
         {

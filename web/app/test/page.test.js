@@ -32,9 +32,9 @@ test('index.html names every module that is loaded, so that none waits for anoth
 
 test('every file of the page is used by it', () => {
     const first = [...modules('/app/main.js')];
-    const later = first.flatMap((path) =>
-        [...read(path).matchAll(/\bimport\('([^']+)'\)/g)].map(([, to]) => new URL(to, `http://page${path}`).pathname),
-    );
+    const imported = (path) =>
+        [...read(path).matchAll(/\bimport\('([./][^']+)'\)/g)].map(([, to]) => new URL(to, `http://page${path}`).pathname);
+    const later = [...first.flatMap(imported), '/service-worker.js'].flatMap((path) => [...modules(path)]);
     const linked = [...html.matchAll(/(?:href|src)="(\/app\/[^"]+)"/g)].map(([, path]) => path);
     const used = [...first, ...later, ...linked, '/'].map(fileOf);
     for (const folder of ['', 'model/', 'view/']) {
@@ -48,7 +48,7 @@ test('every file of the page is used by it', () => {
 
 test('nothing in the page needs what its policy forbids', () => {
     assert.doesNotMatch(html, /<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=|https?:/);
-    for (const path of modules('/app/main.js')) {
+    for (const path of [...modules('/app/main.js'), ...modules('/service-worker.js')]) {
         const text = read(path);
         assert.doesNotMatch(
             text,

@@ -36,6 +36,7 @@ const TYPES = {
 /** The file of a path of the page; undefined: there is none. */
 export function fileOf(path) {
     if (path === '/') return `${WEB}app/index.html`;
+    if (path === '/service-worker.js') return `${WEB}app${path}`;
     const [, folder, rest] = /^\/(app|client)\/([\w./-]+)$/.exec(path) ?? [];
     if (folder === undefined || normalize(rest) !== rest || rest.startsWith('..') || rest.startsWith('test/')) return undefined;
     return folder === 'app' ? `${WEB}app/${rest}` : `${WEB}client/src/${rest}`;
