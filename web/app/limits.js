@@ -28,5 +28,11 @@ export const NOTICE_MS = 6_000;
 /** Characters of a name that a person gives to somebody. */
 export const NAME_CHARS_MAX = 64;
 
+/**
+ * Milliseconds within which the browser, its push service and the server answer when somebody chooses what is announced. A push service that
+ * a browser does not have never answers; a phone with a bad network takes some seconds.
+ */
+export const PUSH_WITHIN_MS = 15_000;
+
 /** Milliseconds within which a window says whether somebody sees something there. One that is looked at says so at once, if it runs at all. */
 export const SEEN_WITHIN_MS = 5_000;

@@ -6,7 +6,7 @@ import { conversationIn, hashOf } from './model/address.js';
 import { KEPT } from './model/inbox.js';
 import { Messenger } from './model/messenger.js';
 import * as words from './model/words.js';
-import { Notices } from './notices.js';
+import { Notices, PUSH_KEY } from './notices.js';
 import { StoredMap } from './stored_map.js';
 import { SKIP_ABOVE } from './limits.js';
 import { App } from './view/app.js';
@@ -45,10 +45,18 @@ async function begin(token) {
         skip_above: SKIP_ABOVE,
         follows_redirects: false,
     });
+    const request = (name, fields) => tabs.request(name, fields);
+    let pushing;
+    /** What is announced while the page is closed: loaded when it is needed. */
+    const push = async () => {
+        const { Push } = await import('./push.js');
+        return (pushing ??= new Push({ user, names, request }));
+    };
+    const names = new StoredMap(localStorage, `ringpost names of ${user}`, BigInt, () => isPushed() && keep(push));
     const model = new Messenger({
         me: user,
         client: tabs,
-        names: new StoredMap(localStorage, `ringpost names of ${user}`, BigInt),
+        names,
         changed: () => app.due(),
         notice: (text) => app.notice(text),
     });
@@ -60,7 +68,8 @@ async function begin(token) {
     const notices = new Notices(localStorage);
     const signOut = async () => {
         const late = new Promise((resolve) => setTimeout(resolve, FORGET_WITHIN_MS));
-        const forgotten = [tabs.request('remove_device', { device }), notices.takeOff(() => true)];
+        const isEnded = isPushed() ? push().then((of) => of.end()) : undefined;
+        const forgotten = [tabs.request('remove_device', { device }), isEnded, notices.takeOff(() => true)];
         await Promise.race([Promise.allSettled(forgotten), late]);
         await tabs.close();
         localStorage.removeItem(TOKEN);
@@ -74,6 +83,7 @@ async function begin(token) {
     const does = {
         show,
         notices,
+        push,
         device,
         signOut,
         signIn: toSignIn,
@@ -90,21 +100,33 @@ async function begin(token) {
     model.start(messages);
     app.shown();
     nameDevice(tabs, device);
-    followWorker(model, show);
+    followWorker(model, show, push);
     // Who looks at the page sees all that a notice says that names no conversation.
     const onLook = () => document.visibilityState === 'visible' && notices.takeOff((about) => about === undefined);
     document.addEventListener('visibilitychange', onLook);
     onLook();
+    // With a connection there is a server, which may have another key by now.
+    tabs.addEventListener('welcome', () => isPushed() && tabs.isLeading && keep(push));
 }
 
+/** Has this browser told of what comes, as it was chosen. If the page can not load what that takes, it tries again when it is next connected. */
+const keep = (push) =>
+    push().then(
+        (of) => of.keep(),
+        () => {},
+    );
+
+const isPushed = () => localStorage.getItem(PUSH_KEY) !== null;
+
 /** Does what the service worker asks for: see there. */
-function followWorker(model, show) {
+function followWorker(model, show, push) {
     navigator.serviceWorker?.addEventListener('message', ({ data: { ringpost, about }, ports: [port] }) => {
         if (ringpost === 'open' && about !== undefined) show(conversationIn(about));
         if (ringpost === 'is it seen') {
             const isShown = about === undefined || about === hashOf(model.open);
             port.postMessage(isShown && model.connection.state === 'ready' && document.hasFocus());
         }
+        if (ringpost === 'subscribe') keep(push);
     });
 }
 

@@ -1,6 +1,6 @@
-// Announces what comes while nobody looks at the page, as long as it is open. What comes while it is closed the service worker announces. Both
-// do not tell the same: what an open page has it acknowledges, and the server pushes nothing of it. If that goes wrong, or the page is opened
-// while a push is on its way, the later of both takes the place of the other without a sound.
+// Announces what comes while nobody looks at the page, as long as it is open. What comes while it is closed the service worker announces, if
+// that was chosen (see `push.js`). Both do not tell the same: what an open page has it acknowledges, and the server pushes nothing of it. If
+// that goes wrong, or the page is opened while a push is on its way, the later of both takes the place of the other without a sound.
 
 import { hashOf } from './model/address.js';
 
@@ -8,6 +8,9 @@ const KEY = 'ringpost notices';
 
 /** Loaded when there is something to announce: the first view does without. */
 const screen = () => import('./screen.js');
+
+/** Where is kept what the worker announces, for whom. Here, since a page that nobody chose anything in does not load `push.js`. */
+export const PUSH_KEY = 'ringpost push';
 
 /** Words for a person about why there are none. */
 export const NOT_ALLOWED = 'This browser does not let the page notify you. Allow it in the settings of the browser for this page.';

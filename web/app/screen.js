@@ -11,8 +11,8 @@ const oneByOne = (does) => {
     return done;
 };
 
-/** Shows a notice (see `model/notice.js`) in the place of what stands of its conversation. `isSilent`: without a sound. */
-export const show = (registration, notice, isSilent = false) => oneByOne(() => showIn(registration, notice, isSilent));
+/** Shows a notice (see `model/notice.js`) in the place of what stands of its conversation; without a sound if it `isSilent`. */
+export const show = (registration, notice) => oneByOne(() => showIn(registration, notice));
 
 /** Takes those off the screen for which `isMeant`, called with what they are about and their tag, is true. */
 export const takeOff = (registration, isMeant) =>
@@ -20,11 +20,11 @@ export const takeOff = (registration, isMeant) =>
         for (const of of await registration.getNotifications()) if (isMeant(of.data?.about, of.tag)) of.close();
     });
 
-async function showIn(registration, notice, isSilent) {
+async function showIn(registration, notice) {
     const standing = (await registration.getNotifications()).map((of) => ({ tag: of.tag, ...of.data, close: () => of.close() }));
     const { tag, isNew, isLate, closed } = placed(notice, standing);
     if (isLate) return;
-    const { title, body, at, about } = notice;
+    const { title, body, at, about, isSilent = false } = notice;
     const makesSound = isNew && !isSilent;
     await registration.showNotification(title, {
         body,

@@ -19,9 +19,9 @@ async function onPush(text) {
     const { clear, notice } = pushed(text, names, Date.now());
     if (clear !== undefined) return takeOff(registration, (_, tag) => tag === clear);
     const isSeen = await isSeenInPage(notice.about);
-    // Other browsers ask for no notice while a window of the page is visible.
+    // Safari wants a notice for each push; other browsers want none while a window of the page is visible.
     if (isSeen && !mustShow((await registration.pushManager.getSubscription())?.endpoint)) return undefined;
-    return show(registration, notice, isSeen);
+    return show(registration, { ...notice, isSilent: isSeen });
 }
 
 /**
@@ -54,4 +54,13 @@ async function open(about) {
     if (first === undefined) return clients.openWindow(`/${about ?? ''}`);
     first.postMessage({ ringpost: 'open', about });
     return first.focus();
+}
+
+// The browser has ended a subscription by itself, and there is another one. A page tells the server of it: one that is open at once, else the
+// next one that is opened.
+self.addEventListener('pushsubscriptionchange', (event) => event.waitUntil(onChange(event)));
+
+async function onChange({ oldSubscription, newSubscription }) {
+    if (!newSubscription && oldSubscription) await registration.pushManager.subscribe(oldSubscription.options).catch(() => {});
+    for (const of of await windows()) of.postMessage({ ringpost: 'subscribe' });
 }

@@ -3,12 +3,14 @@
 export class StoredMap extends Map {
     #storage;
     #key;
+    #written;
 
-    /** `keyOf`: what a key was before it was written down as a string. */
-    constructor(storage, key, keyOf) {
+    /** `keyOf`: what a key was before it was written down as a string; `written`: called after each change. */
+    constructor(storage, key, keyOf, written = () => {}) {
         super();
         this.#storage = storage;
         this.#key = key;
+        this.#written = written;
         for (const [name, value] of entriesIn(storage.getItem(key))) super.set(keyOf(name), value);
     }
 
@@ -26,6 +28,7 @@ export class StoredMap extends Map {
 
     #write() {
         this.#storage.setItem(this.#key, JSON.stringify([...this].map(([key, value]) => [String(key), value])));
+        this.#written();
     }
 }
 

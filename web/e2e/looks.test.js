@@ -52,13 +52,13 @@ async function violations(page) {
 
 test('nobody is kept out by how the page is made, in both themes and on a phone', async () => {
     if (RINGPOST_AXE === undefined) console.log('NOT RUN: axe; RINGPOST_AXE does not name the axe.min.js of the npm package axe-core');
-    const world = await World.start();
+    const world = await World.start('[push.web_push]\ncontact = "mailto:operator@ringpost.org"');
     try {
         await furnished(world);
         const browser = await world.browser();
         const signIn = await browser.open(`${world.origin}/`);
         await signIn.waits('it asks for a token', `document.querySelector('.sign-in textarea') !== null`);
-        const alice = await world.person(ALICE);
+        const alice = await world.person(ALICE, (page) => page.allowNotices(world.origin));
         await alice.reads('.row', 'Hiking crew');
         const views = [
             ['sign-in', signIn, async () => {}],

@@ -1,12 +1,18 @@
 // What is shown on the screen while nobody looks at the page, and while it is closed: by the page, and by its service worker.
 
 import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, test } from 'node:test';
 
+import { PROVIDERS } from '../client/src/index.js';
 import { until } from './browser.js';
 import { World } from './world.js';
 
 const [ALICE, BOB] = [7, 8];
+
+/** A server that sends to browsers. No message is due while the page is connected, so it sends nothing. */
+const WEB_PUSH = '[push.web_push]\ncontact = "mailto:operator@ringpost.org"';
 
 let world;
 afterEach(() => world.end());
@@ -49,7 +55,7 @@ class Watched {
         };
         await page.call('ServiceWorker.enable');
         await openAccount(person);
-        await person.clicks('.toggle', 'Announce messages');
+        await person.clicks('.toggle', 'While the page is open');
         await page.waits('the worker runs', `navigator.serviceWorker.getRegistration().then((of) => of?.active?.state === 'activated')`);
         await page.press('Escape');
         await until('it is known', () => watched.#registration);
@@ -58,16 +64,13 @@ class Watched {
         return watched;
     }
 
-    /** The browser gives its worker a push, as if it came from the server, and the worker does what it does with it. */
-    async push(payload) {
-        const data = typeof payload === 'string' ? payload : JSON.stringify({ v: 1, ...payload });
+    /** The browser gives its worker pushes, together and as if they came from the server, and the worker does what it does with them. */
+    async push(...payloads) {
         const before = await this.inWorker('done');
-        await this.page.call('ServiceWorker.deliverPushMessage', {
-            origin: this.person.world.origin,
-            registrationId: this.#registration,
-            data,
-        });
-        await until('the worker is done', () => this.inWorker(`done > ${before}`));
+        const to = { origin: this.person.world.origin, registrationId: this.#registration };
+        const dataOf = (payload) => (typeof payload === 'string' ? payload : JSON.stringify({ v: 1, ...payload }));
+        await Promise.all(payloads.map((of) => this.page.call('ServiceWorker.deliverPushMessage', { ...to, data: dataOf(of) })));
+        await until('the worker is done', () => this.inWorker(`done === ${before + payloads.length}`));
     }
 
     /** What stands on the screen: title and text of each. */
@@ -115,10 +118,11 @@ async function openAccount(person) {
     await person.reads('dialog', 'this browser');
 }
 
-async function watched() {
+async function watched(prepare = async () => {}) {
     const alice = await world.person(ALICE, async (page) => {
         await page.allowNotices(world.origin);
         await page.call('Page.addScriptToEvaluateOnNewDocument', { source: OBSERVED });
+        await prepare(page);
     });
     return Watched.start(alice);
 }
@@ -135,7 +139,8 @@ test('what comes while nobody looks is announced, once for all tabs, unless it i
     world = await World.start();
     const alice = await watched();
     const { person } = alice;
-    await person.tab();
+    const follower = await person.tab();
+    await follower.page.evaluate(OBSERVED);
     const bob = await world.person(BOB);
     await bob.opens(ALICE);
     await bob.writes('while she looks');
@@ -157,7 +162,8 @@ test('what comes while nobody looks is announced, once for all tabs, unless it i
     await bob.writes('while it is muted');
     await person.reads('.row', 'while it is muted');
     assert.deepEqual(await alice.notices(), []);
-    assert.deepEqual(alice.page.faults, []);
+    assert.deepEqual([await alice.page.evaluate('shown'), await follower.page.evaluate('shown')], [2, 0]);
+    for (const { page } of [alice, follower]) assert.deepEqual(page.faults, []);
 });
 
 test('a push shows a notice, a later one of its conversation replaces it, and a clear takes it away', async () => {
@@ -173,12 +179,11 @@ test('a push shows a notice, a later one of its conversation replaces it, and a 
     await alice.shows(`User ${BOB} (2): Hello?`, 'Ringpost: A new message');
     await alice.push({ tag: ofBob.tag, at: 4_000, clear: true });
     await alice.shows('Ringpost: A new message');
-    await alice.push({ v: 2, tag: 'of the future', at: 5_000 });
-    await alice.push('not even JSON');
-    await alice.shows('Ringpost: A new message', 'Ringpost: There is something new');
-    // Who looks at the page sees what is new there.
+    await alice.push({ v: 2, tag: 'of the future', at: 5_000 }, 'not even JSON', { ...ofBob, at: 6_000, count: 1, text: 'Together' });
+    await alice.shows('Ringpost: A new message', 'Ringpost: There is something new', `User ${BOB}: Together`);
+    // Who looks at the page sees that something is new, and goes on to what.
     await look(alice);
-    await alice.shows();
+    await alice.shows(`User ${BOB}: Together`);
     assert.deepEqual(alice.page.faults, []);
 });
 
@@ -216,4 +221,139 @@ test('a click on a notice opens the conversation, in the page if there is one', 
         alice.inWorker(`clients.matchAll({ includeUncontrolled: true }).then(({ length }) => length === 0)`),
     );
     assert.equal(await alice.click(), `/#/user/${BOB}`);
+});
+
+/** A push service as browsers have one, of which this one has none. It makes a subscription for each key. */
+const PUSH_SERVICE = `(() => {
+    const made = () => JSON.parse(localStorage.getItem('made') ?? 'null');
+    const base64 = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+    const subscription = ({ endpoint, key }) => ({
+        options: { applicationServerKey: Uint8Array.from(key).buffer },
+        toJSON: () => ({ endpoint, keys: { p256dh: base64([4, ...new Array(64).fill(7)]), auth: base64(new Array(16).fill(7)) } }),
+        unsubscribe: async () => localStorage.removeItem('made'),
+    });
+    PushManager.prototype.getSubscription = async () => made() && subscription(made());
+    PushManager.prototype.subscribe = async ({ userVisibleOnly, applicationServerKey }) => {
+        if (!userVisibleOnly) throw new Error('userVisibleOnly is missing');
+        const key = [...applicationServerKey];
+        localStorage.setItem('made', JSON.stringify({ endpoint: 'https://fcm.googleapis.com/fcm/send/' + crypto.randomUUID(), key }));
+        return subscription(made());
+    };
+})()`;
+
+const chosen = `document.querySelector('.choice input:checked')?.value`;
+
+/** Chooses what a notice shows while the page is closed, and waits until that is done. */
+async function chooses({ person, page }, name) {
+    await openAccount(person);
+    await person.clicks('.choice label', name);
+    await page.waits('it is done', `document.querySelector('.choice').ariaBusy !== 'true'`);
+    await page.evaluate(`document.querySelector('dialog').close()`);
+}
+
+test('what is chosen for a closed page is known to the server: anew with its next key, and no more when it is off', async () => {
+    world = await World.start(WEB_PUSH);
+    const alice = await watched((page) => page.call('Page.addScriptToEvaluateOnNewDocument', { source: PUSH_SERVICE }));
+    const { person, page } = alice;
+    const bob = await world.client(BigInt(BOB));
+    const { seq } = await bob.text({ user: BigInt(ALICE) }, 'Hello').answer;
+    assert.ok(seq > 0);
+    await person.reads('.row', 'Hello');
+    const { entries } = await (await world.client(BigInt(ALICE))).fetchLog();
+    const at = String(entries.find(({ kind }) => kind === 'received').seq);
+    const subscribed = () => /devices subscribed +(.*)/.exec(world.command('push', 'why', '--user', String(ALICE), at))[1];
+    const endpoint = () => page.evaluate(`JSON.parse(localStorage.getItem('made'))?.endpoint`);
+
+    await openAccount(person);
+    assert.equal(await page.evaluate(chosen), 'off');
+    await page.evaluate(`document.querySelector('dialog').close()`);
+    assert.equal(subscribed(), 'none');
+    await chooses(alice, 'Who wrote, and the text');
+    const device = subscribed();
+    assert.match(device, /^\d+$/);
+    const first = await endpoint();
+
+    // A name that the person gives is in the notice.
+    await person.opens(BOB);
+    await person.clicks('.talk .icon-button', 'Details');
+    await page.waits('the dialog is there', `document.querySelector('dialog input[name=called]') !== null`);
+    await page.evaluate(`document.querySelector('dialog input[name=called]').value = 'Robert'`);
+    await person.clicks('dialog button', 'Call them so');
+    await page.waits('the worker knows', `caches.match('/names').then((of) => of.text()).then((text) => text.includes('Robert'))`);
+    await hide(alice);
+    await alice.push({ tag: 'of Bob', at: 1_000, count: 1, conversation: String(BOB), from: String(BOB), text: 'Hello' });
+    await alice.shows('Robert: Hello');
+    await look(alice);
+
+    // A start with the same key of the server changes nothing; with another key it subscribes anew.
+    await page.call('Page.reload');
+    await person.isConnected();
+    assert.equal(await endpoint(), first);
+    await world.killServer();
+    rmSync(join(world.folder, 'web-push-key.pem'));
+    await world.startServer();
+    await page.waits('it has subscribed anew', `JSON.parse(localStorage.getItem('made')).endpoint !== ${JSON.stringify(first)}`);
+    await until('the server knows', () => subscribed() === device);
+    await openAccount(person);
+    assert.equal(await page.evaluate(chosen), 'text');
+    await page.evaluate(`document.querySelector('dialog').close()`);
+
+    // The browser drops its subscription, and says so.
+    await page.evaluate(`localStorage.removeItem('made')`);
+    await alice.inWorker(`void self.dispatchEvent(new ExtendableEvent('pushsubscriptionchange'))`);
+    await page.waits('there is another one', `localStorage.getItem('made') !== null`);
+
+    await chooses(alice, 'Nothing');
+    assert.deepEqual([subscribed(), await endpoint()], ['none', undefined]);
+    await chooses(alice, 'That something came');
+    const last = await endpoint();
+    assert.deepEqual(page.faults, []);
+    await page.close();
+    const asTheBrowser = await world.client(BigInt(ALICE), BigInt(device));
+    const { provider, show, address } = await asTheBrowser.fetchSubscription();
+    assert.deepEqual([provider, show, address], [PROVIDERS.web_push, 'nothing', last]);
+});
+
+test('who signs out leaves neither a subscription nor a notice in the browser', async () => {
+    world = await World.start(WEB_PUSH);
+    const alice = await watched((page) => page.call('Page.addScriptToEvaluateOnNewDocument', { source: PUSH_SERVICE }));
+    await chooses(alice, 'Who wrote');
+    await hide(alice);
+    await alice.push({ tag: 'of Bob', at: 1_000, count: 1, conversation: String(BOB), from: String(BOB) });
+    await alice.shows(`User ${BOB}: A new message`);
+    assert.notEqual(await alice.page.evaluate(`localStorage.getItem('made')`), null);
+    await openAccount(alice.person);
+    await alice.person.clicks('dialog button', 'Sign out');
+    await alice.page.waits('it asks for a token', `document.querySelector('.sign-in textarea') !== null`);
+    await alice.shows();
+    assert.deepEqual(await alice.page.evaluate(`caches.keys().then((names) => [names, Object.keys(localStorage).sort()])`), [
+        [],
+        ['ringpost device is named', 'ringpost notices'],
+    ]);
+});
+
+test('a browser without a push service, and one that does not allow notices, are told of in words', async () => {
+    world = await World.start(WEB_PUSH);
+    const alice = await watched();
+    // Debian's Chromium has no push service: it never answers.
+    await chooses(alice, 'Who wrote');
+    await openAccount(alice.person);
+    await alice.person.reads('dialog [role=status]', 'push service of this browser does not answer');
+    assert.equal(await alice.page.evaluate(chosen), 'off');
+    await alice.page.call('Browser.setPermission', {
+        origin: world.origin,
+        permission: { name: 'notifications' },
+        setting: 'denied',
+    });
+    await alice.page.evaluate(`document.querySelector('dialog').close()`);
+    await openAccount(alice.person);
+    await alice.person.reads('dialog', 'does not let the page notify you');
+});
+
+test('a server that does not send to browsers offers nothing of it', async () => {
+    world = await World.start();
+    const alice = await watched();
+    await openAccount(alice.person);
+    await alice.person.reads('dialog .toggle', 'While the page is open');
+    assert.equal(await alice.page.evaluate(`document.querySelector('.choice')`), null);
 });

@@ -124,9 +124,10 @@ export class World {
         return person;
     }
 
-    /** A client of the library that connects by TCP as another device. */
-    async client(user) {
-        const client = await connect(`tcp://${this.#address}:${LISTEN}`, () => this.token(user), { transport: tcp, resume: 'live' });
+    /** A client of the library that connects by TCP, as another device unless one is named. */
+    async client(user, device = undefined) {
+        const options = { transport: tcp, resume: 'live', device };
+        const client = await connect(`tcp://${this.#address}:${LISTEN}`, () => this.token(user), options);
         this.#clients.push(client);
         await new Promise((resolve) => client.addEventListener('welcome', resolve, { once: true }));
         return client;

@@ -32,6 +32,7 @@ const REFUSED = {
     storage_full: 'The server has no room.',
     storage_failed: "The server's storage has failed.",
     other_log: 'It is about a message of a history that the server has no more.',
+    bad_subscription: 'The server does not send to the push service of this browser.',
     unknown_kind: 'This server is older and can not do that.',
 };
 

@@ -1,6 +1,7 @@
 // What a push becomes on the screen, and that a conversation has one notice there, whoever shows it.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
 import { conversationIn, hashOf } from '../model/address.js';
@@ -36,6 +37,15 @@ test('a conversation stands in the address as it is found there, with all bits o
     assert.equal(hashOf(undefined), '');
     for (const hash of ['', '#', '#/user/0', '#/user/08', '#/user/-1', '#/nobody/8', '#/user/8/9'])
         assert.equal(conversationIn(hash), undefined, hash);
+});
+
+test('the payloads of docs/PUSH.md are read as that says', () => {
+    const text = readFileSync(new URL('../../../docs/PUSH.md', import.meta.url), 'utf8');
+    const payloads = text.match(/^\{"v":1,.*$/gm);
+    assert.deepEqual(
+        payloads.map((of) => pushed(of, new Map(), NOW)),
+        [{ notice: { title: 'User 7 (3)', body: 'Are you there?', at: AT, about: '#/group/12', tag: 'TAG' } }, { clear: 'TAG' }],
+    );
 });
 
 test('a clear names what is taken off the screen', () => {
@@ -128,7 +138,7 @@ test('pushes that come together are shown one after the other, and one that fail
     const shownAtOnce = screen.showNotification.bind(screen);
     screen.showNotification = async (title, options) => {
         isShowing = true;
-        await new Promise(setImmediate);
+        for (let n = 0; n < 4; n++) await new Promise(setImmediate);
         isShowing = false;
         if (options.body === 'two') throw new Error('the browser shows no more');
         return shownAtOnce(title, options);
@@ -138,7 +148,12 @@ test('pushes that come together are shown one after the other, and one that fail
         assert.equal(isShowing, false);
         return standing();
     };
-    const together = await Promise.allSettled(['one', 'two', 'three'].map((body, at) => show(screen, ofWorker(body, at + 1))));
+    const shows = [];
+    for (const [at, body] of ['one', 'two', 'three'].entries()) {
+        shows.push(show(screen, ofWorker(body, at + 1)));
+        await new Promise(setImmediate);
+    }
+    const together = await Promise.allSettled(shows);
     assert.deepEqual(
         together.map(({ status }) => status),
         ['fulfilled', 'rejected', 'fulfilled'],
@@ -159,6 +174,6 @@ test('notices of other conversations stay', async () => {
 
 test('what is shown for the sake of the browser alone makes no sound', async () => {
     const screen = new Screen();
-    await show(screen, ofWorker('one', 1), true);
+    await show(screen, { ...ofWorker('one', 1), isSilent: true });
     assert.deepEqual([screen.texts, screen.sounds], [['one'], 0]);
 });

@@ -48,7 +48,7 @@ test('every file of the page is used by it', () => {
 
 test('nothing in the page needs what its policy forbids', () => {
     assert.doesNotMatch(html, /<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=|https?:/);
-    for (const path of [...modules('/app/main.js'), ...modules('/service-worker.js')]) {
+    for (const path of [...modules('/app/main.js'), ...modules('/service-worker.js'), ...modules('/app/push.js')]) {
         const text = read(path);
         assert.doesNotMatch(
             text,
@@ -99,9 +99,12 @@ test('days are told as people tell them', () => {
 test('a stored map is the same after the page was loaded again, and takes nothing that is none', () => {
     const kept = new Map();
     const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
-    const map = new StoredMap(storage, 'names', BigInt);
+    let changes = 0;
+    const map = new StoredMap(storage, 'names', BigInt, () => changes++);
     map.set(7n, 'Anna').set(8n, 'Ben');
     map.delete(8n);
+    map.delete(9n);
+    assert.equal(changes, 3);
     assert.deepEqual([...new StoredMap(storage, 'names', BigInt)], [[7n, 'Anna']]);
     for (const text of ['{', '{}', '[1]', 'null', '[["7",8]]']) {
         kept.set('names', text);

@@ -36,7 +36,7 @@ export class App {
     #shown;
     #headOf;
 
-    /** `does`: { show, reconnect, reload, signOut, signIn, notices, device }. */
+    /** `does`: { show, reconnect, reload, signOut, signIn, notices, push, device }. */
     constructor(model, does, drafts) {
         this.#model = model;
         this.#does = does;

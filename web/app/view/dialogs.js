@@ -5,6 +5,7 @@ import { NAME_CHARS_MAX } from '../limits.js';
 import { KEPT } from '../model/inbox.js';
 import * as words from '../model/words.js';
 import { button, h, iconButton } from './dom.js';
+import { notifying } from './notifying.js';
 
 /** Opens a dialog; `fill` gives its parts, and is called again with each `again()`. Gives a function that closes it. */
 function open(title, fill) {
@@ -156,10 +157,10 @@ export function openInfo(model, group, item) {
     });
 }
 
-/** `notices`: see notices.js; `device`: of this browser; `signOut`: ends everything here. */
-export function openAccount(model, { notices, device, signOut }) {
+/** `notices`: see notices.js; `push`: gives what push.js has; `device`: of this browser; `signOut`: ends everything here. */
+export function openAccount(model, { notices, push, device, signOut }) {
     open(`User ${model.me}`, async ({ again }) => {
-        const answer = await model.ask('fetch_devices', {});
+        const [answer, ofNotices] = await Promise.all([model.ask('fetch_devices', {}), notifying({ notices, push }, toggle)]);
         const remove = async (of) => {
             await model.ask('remove_device', { device: of });
             again();
@@ -182,9 +183,8 @@ export function openAccount(model, { notices, device, signOut }) {
             );
         const show = (bit) => (isOn) => model.ask('set_visibility', isOn ? { set: bit, cleared: 0n } : { set: 0n, cleared: bit });
         return [
-            notices.isPossible
-                ? toggle('Announce messages while nobody looks', notices.isOn, (isOn) => notices.turn(isOn).then(again))
-                : undefined,
+            ...ofNotices,
+            h('h3', {}, 'What others see'),
             toggle('Invisible: nobody sees whether you are here', (model.visibility & 1n) !== 0n, show(1n)),
             toggle('Nobody sees when you were last here', (model.visibility & 2n) !== 0n, show(2n)),
             h('h3', {}, 'Devices'),
