@@ -41,7 +41,7 @@ mod tests {
                 backoff.delay_ms(ceiling.min(BACKOFF_MAX_MS), 0)
             })
             .collect();
-        assert_eq!(ceilings[..4], [250, 500, 1000, 2000]);
+        assert_eq!(ceilings[..4], [500, 1000, 2000, 4000]);
         assert_eq!(ceilings[9], BACKOFF_MAX_MS);
         assert_eq!(backoff.delay_ms(0, 0), 0);
     }

@@ -36,14 +36,17 @@ pub const PONG_TIMEOUT_MS: u64 = 10_000;
 /// The same, when the network may have changed. Longer than the round trip of a slow mobile network, and short for who looks at a screen.
 pub const PROBE_TIMEOUT_MS: u64 = 3_000;
 
-/// Upper end of the first random delay before reconnecting.
-pub const BACKOFF_FIRST_MS: u64 = 250;
+/// Upper end of the first random delay before reconnecting, in milliseconds (SPEC 8.5).
+pub const BACKOFF_FIRST_MS: u64 = 500;
 
-/// Upper end of every later delay. A storm of a million clients is then spread over half a minute.
-pub const BACKOFF_MAX_MS: u64 = 30_000;
+/// Upper end of every later delay, in milliseconds (SPEC 8.5). A storm of a million clients is then spread over a minute.
+pub const BACKOFF_MAX_MS: u64 = 60_000;
 
-/// A connection that was welcome for this long, or that moved a message, was a good one: the next delay is a first one again.
-pub const STABLE_AFTER_MS: u64 = 10_000;
+/// After a connection that was ready for so long, in milliseconds, the next delay is a first one again (SPEC 8.5).
+pub const STABLE_AFTER_MS: u64 = 60_000;
+
+/// A connection that was ready for less, in milliseconds, and moved nothing, was one of a moment: a redirect then waits as a reconnect does.
+pub const MOMENT_MS: u64 = 10_000;
 
 /// Times that a client is replaced by a connection of its own device before it takes that for another program. A hello of
 /// its own that was given up and arrives late does it too, once or twice.

@@ -227,6 +227,27 @@ fn a_hole_in_the_push_drops_the_connection_and_hands_out_nothing_beyond_it() {
     assert!(effects.events.contains(&ClientEvent::Disconnected { reason, retry_in_ms: 0 }));
 }
 
+/// SPEC 8.5: waits grow with the attempts since a connection was last ready for a minute, whatever has come through meanwhile.
+#[test]
+fn a_connection_that_was_ready_for_a_minute_begins_the_waits_anew() {
+    let mut world = World::ready();
+    // The most of a second wait, and almost that of a first one.
+    world.random = 1_000;
+    let waits: Vec<u64> = [1_000, 59_000, 60_000, 1_000]
+        .into_iter()
+        .map(|ready_ms| {
+            world.hear(&[deliver(11)]);
+            world.now = world.now.after(ready_ms);
+            world.turn(Input::Disconnected("reset".into()));
+            let (waited, _) = world.next_deadline();
+            world.turn(Input::Connected);
+            world.hear(&[welcome(11, 0)]);
+            waited
+        })
+        .collect();
+    assert_eq!(waits, [499, 1_000, 499, 1_000]);
+}
+
 /// SPEC 8.4: a server that tells when it pings is expected to.
 #[test]
 fn a_server_that_pings_is_pinged_only_when_it_does_not() {
@@ -346,7 +367,7 @@ fn attempts_that_fail_become_rarer() {
         world.turn(Input::Disconnected("refused".into()));
         waits.push(world.next_deadline().0);
     }
-    assert_eq!(waits, [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+    assert_eq!(waits, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
 }
 
 #[test]

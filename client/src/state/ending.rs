@@ -166,7 +166,7 @@ impl ClientState {
             Phase::Waiting { .. } | Phase::Tokenless { .. } | Phase::Suspended | Phase::Ended => {}
         }
         if let Phase::Ready(session) = &self.phase
-            && session.was_good(now)
+            && session.was_stable(now)
         {
             self.backoff.reset();
         }
@@ -185,7 +185,7 @@ impl ClientState {
                 self.not_before = due;
                 let mut retry_in_ms = due.since(now);
                 // Nodes that each send on who is welcome there must not make a loop at the speed of the network.
-                if matches!(&self.phase, Phase::Ready(session) if !session.was_good(now)) {
+                if matches!(&self.phase, Phase::Ready(session) if session.was_of_a_moment(now)) {
                     retry_in_ms = self.backoff.delay_ms(random, retry_in_ms);
                 }
                 self.wait(now, retry_in_ms, DisconnectReason::Redirected { address, reason }, effects);

@@ -4,7 +4,7 @@ use proto_spec::{Capabilities, RedirectReason, Seq};
 
 use super::MonotonicMs;
 use crate::limits::{
-    PING_AFTER_MIN_MS, PING_AFTER_MS, PONG_TIMEOUT_MS, PROBE_TIMEOUT_MS, RETRY_AFTER_MAX_MS, STABLE_AFTER_MS,
+    MOMENT_MS, PING_AFTER_MIN_MS, PING_AFTER_MS, PONG_TIMEOUT_MS, PROBE_TIMEOUT_MS, RETRY_AFTER_MAX_MS, STABLE_AFTER_MS,
 };
 
 /// When this client pings, in milliseconds.
@@ -75,8 +75,13 @@ impl Redirect {
 
 impl Session {
     /// Whether the next wait is a first one again.
-    pub(super) fn was_good(&self, now: MonotonicMs) -> bool {
-        self.has_progressed || now.since(self.since) >= STABLE_AFTER_MS
+    pub(super) fn was_stable(&self, now: MonotonicMs) -> bool {
+        now.since(self.since) >= STABLE_AFTER_MS
+    }
+
+    /// Whether it has served for nothing, and not for long.
+    pub(super) fn was_of_a_moment(&self, now: MonotonicMs) -> bool {
+        !self.has_progressed && now.since(self.since) < MOMENT_MS
     }
 
     pub(super) fn keepalive_deadline(&self) -> MonotonicMs {
