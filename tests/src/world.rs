@@ -9,11 +9,12 @@ mod steps;
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use proto_spec::{ConversationId, DeviceId, Entry, EpochId, Event, TimestampMs, UserId};
+use push::hosts::HostRules;
 use server::{
     access::{
         auth::{self, Keys, SigningKey},
@@ -139,6 +140,9 @@ const SETTINGS: Settings = Settings {
 /// When a commit into the database is waited for no longer.
 pub const SLOW_AFTER_MS: u64 = 1_000;
 
+/// Hosts that endpoints of Web Push may name: those of the default.
+static HOSTS: LazyLock<HostRules> = LazyLock::new(HostRules::default);
+
 /// How long a message of somebody who is connected waits to be acknowledged before they are notified.
 pub const PUSH_DELAY_MS: u64 = 5_000;
 
@@ -194,7 +198,7 @@ impl World {
     /// `cores` is zero.
     #[must_use]
     pub fn notifying(cores: u16) -> Self {
-        let push = PushSettings { delay_ms: PUSH_DELAY_MS, providers: 0b110, server_key: Some([4; 65]) };
+        let push = PushSettings { delay_ms: PUSH_DELAY_MS, providers: 0b110, server_key: Some([4; 65]), hosts: &HOSTS };
         Self::with(cores, 1, Settings { push: Some(push), ..SETTINGS })
     }
 

@@ -393,17 +393,39 @@ fn a_device_has_one_subscription_which_goes_with_it() {
     assert!(world.store.unfinished.is_empty(), "without a subscription nothing is due");
 }
 
+/// A public key of P-256: its base point.
+const BASE_POINT: [u8; 65] = [
+    0x04, 0x6b, 0x17, 0xd1, 0xf2, 0xe1, 0x2c, 0x42, 0x47, 0xf8, 0xbc, 0xe6, 0xe5, 0x63, 0xa4, 0x40, 0xf2, 0x77, 0x03,
+    0x7d, 0x81, 0x2d, 0xeb, 0x33, 0xa0, 0xf4, 0xa1, 0x39, 0x45, 0xd8, 0x98, 0xc2, 0x96, 0x4f, 0xe3, 0x42, 0xe2, 0xfe,
+    0x1a, 0x7f, 0x9b, 0x8e, 0xe7, 0xeb, 0x4a, 0x7c, 0x0f, 0x9e, 0x16, 0x2b, 0xce, 0x33, 0x57, 0x6b, 0x31, 0x5e, 0xce,
+    0xcb, 0xb6, 0x40, 0x68, 0x37, 0xbf, 0x51, 0xf5,
+];
+
 #[test]
 fn a_subscription_that_nothing_can_be_sent_to_is_refused() {
     let (mut world, _, bob) = bob_is_there();
     let good = subscription("x", Show::Text);
-    let web = Subscription { provider: 1, key: vec![4; 65], secret: vec![7; 16], ..good.clone() };
+    let web = Subscription {
+        provider: 1,
+        address: "https://fcm.googleapis.com/fcm/send/x".to_owned(),
+        key: BASE_POINT.to_vec(),
+        secret: vec![7; 16],
+        ..good.clone()
+    };
+    let at = |endpoint: &str| Subscription { address: endpoint.to_owned(), ..web.clone() };
     for (bad, what) in [
         (Subscription { provider: 3, ..good.clone() }, "a provider that is not offered"),
         (Subscription { provider: 99, ..good.clone() }, "a provider that nobody knows"),
         (Subscription { address: String::new(), ..good.clone() }, "no address"),
         (Subscription { key: vec![4; 65], ..good.clone() }, "keys of another provider"),
         (Subscription { secret: vec![7; 15], ..web.clone() }, "half of a secret"),
+        (Subscription { key: vec![4; 65], ..web.clone() }, "a key that is none"),
+        (subscription("two words", Show::Text), "a token that is none"),
+        (at("http://fcm.googleapis.com/x"), "an endpoint without TLS"),
+        (at("https://push.example.org/x"), "a host that is not in the list"),
+        (at("https://fcm.googleapis.com.example.org/x"), "one that only begins like it"),
+        (at("https://127.0.0.1/x"), "an address"),
+        (at("x"), "no URL"),
     ] {
         assert_eq!(subscribe(&mut world, bob, bad), Err(ErrorCode::BadSubscription), "{what}");
     }

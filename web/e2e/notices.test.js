@@ -229,7 +229,7 @@ const PUSH_SERVICE = `(() => {
     const base64 = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
     const subscription = ({ endpoint, key }) => ({
         options: { applicationServerKey: Uint8Array.from(key).buffer },
-        toJSON: () => ({ endpoint, keys: { p256dh: base64([4, ...new Array(64).fill(7)]), auth: base64(new Array(16).fill(7)) } }),
+        toJSON: () => ({ endpoint, keys: { p256dh: 'BGsX0fLhLEJH-Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU', auth: base64(new Array(16).fill(7)) } }),
         unsubscribe: async () => localStorage.removeItem('made'),
     });
     PushManager.prototype.getSubscription = async () => made() && subscription(made());

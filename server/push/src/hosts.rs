@@ -88,6 +88,9 @@ impl Default for HostRules {
 }
 
 impl HostRules {
+    /// No host at all.
+    pub const NONE: Self = Self { outside: Vec::new(), inside: Vec::new() };
+
     /// The endpoint, if it may be sent to.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! Which messages are due for whom, and that nothing due is forgotten over a crash, is the caller's part. In short:
 //!
 //! ```text
-//! settings.check(&subscription)?;                    // before a subscription is stored
+//! subscription.provider.check(&hosts)?;              // before a subscription is stored
 //! let push = Push::start(settings, ended)?;          // a thread; ended: FnMut(Notice, Outcome) + Send + 'static
 //! push.offers().offer(notice)                        // Result<(), Notice>: no room, offer it again later
 //! push.counters().of(ProviderKind::WebPush)          // for the metrics

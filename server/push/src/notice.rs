@@ -79,8 +79,8 @@ pub enum Show {
     Text,
 }
 
-/// A provider with the address that it has given to the device. What it may be is checked by [`crate::Settings::check`]: whoever
-/// stores a subscription asks there first.
+/// A provider with the address that it has given to the device. What it may be is said by [`Provider::check`]: whoever stores a
+/// subscription asks there first.
 ///
 /// It is shown without the address, with which anybody could write to the device.
 #[derive(Clone, PartialEq, Eq)]

@@ -139,16 +139,34 @@ pub enum BadSubscription {
     Token(ProviderKind),
 }
 
-impl Settings {
-    /// Whether a subscription may be stored and sent to.
+impl Provider {
+    /// Whether notices can go to this address, as far as it shows by itself: nothing is looked up. `hosts` are those that endpoints of Web
+    /// Push may name.
     ///
     /// # Errors
     ///
     /// What is wrong with it.
-    pub fn check(&self, subscription: &Subscription) -> Result<(), BadSubscription> {
-        self.host_of(subscription).map(|_| ())
+    pub fn check(&self, hosts: &HostRules) -> Result<(), BadSubscription> {
+        match self {
+            Self::WebPush { endpoint, p256dh, .. } => endpoint_of(endpoint, p256dh, hosts).map(|_| ()),
+            Self::Webhook { token } | Self::Fcm { token } | Self::Apns { token } => check_token(self.kind(), token),
+        }
     }
+}
 
+/// Where Web Push goes.
+fn endpoint_of(endpoint: &str, p256dh: &[u8; 65], hosts: &HostRules) -> Result<Uri, BadSubscription> {
+    let endpoint = hosts.allow(endpoint)?;
+    if encryption::is_public_key(p256dh) { Ok(endpoint.uri) } else { Err(BadSubscription::Key) }
+}
+
+fn check_token(kind: ProviderKind, token: &str) -> Result<(), BadSubscription> {
+    let is_hexadecimal = || token.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_good = is_token(token) && (kind != ProviderKind::Apns || is_hexadecimal());
+    if is_good { Ok(()) } else { Err(BadSubscription::Token(kind)) }
+}
+
+impl Settings {
     /// Which host a notice for this subscription goes to, if it may.
     ///
     /// # Errors
@@ -157,22 +175,19 @@ impl Settings {
     pub(crate) fn host_of(&self, subscription: &Subscription) -> Result<HostName, BadSubscription> {
         let kind = subscription.provider.kind();
         let absent = BadSubscription::NotConfigured(kind);
-        let if_token = |is_good: bool, url: &ServiceUrl| {
-            if is_good { Ok(url.0.clone()) } else { Err(BadSubscription::Token(kind)) }
-        };
         let uri = match &subscription.provider {
             Provider::WebPush { endpoint, p256dh, .. } => {
-                let endpoint = self.web_push.as_ref().ok_or(absent)?.hosts.allow(endpoint)?;
-                if !encryption::is_public_key(p256dh) {
-                    return Err(BadSubscription::Key);
-                }
-                endpoint.uri
+                endpoint_of(endpoint, p256dh, &self.web_push.as_ref().ok_or(absent)?.hosts)?
             }
-            Provider::Webhook { token } => if_token(is_token(token), &self.webhook.as_ref().ok_or(absent)?.url)?,
-            Provider::Fcm { token } => if_token(is_token(token), &self.fcm.as_ref().ok_or(absent)?.url)?,
-            Provider::Apns { token } => {
-                let is_hexadecimal = token.bytes().all(|byte| byte.is_ascii_hexdigit());
-                if_token(is_token(token) && is_hexadecimal, &self.apns.as_ref().ok_or(absent)?.url)?
+            Provider::Webhook { token } | Provider::Fcm { token } | Provider::Apns { token } => {
+                let url = match kind {
+                    ProviderKind::Fcm => self.fcm.as_ref().map(|fcm| &fcm.url),
+                    ProviderKind::Apns => self.apns.as_ref().map(|apns| &apns.url),
+                    ProviderKind::Webhook | ProviderKind::WebPush => self.webhook.as_ref().map(|webhook| &webhook.url),
+                };
+                let url = url.ok_or(absent)?;
+                check_token(kind, token)?;
+                url.0.clone()
             }
         };
         let authority = uri.authority().expect("URLs are absolute where they are read").as_str();

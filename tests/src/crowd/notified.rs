@@ -9,14 +9,18 @@ use std::{
 
 use client::Input;
 use proto_spec::{Content, ConversationId, DeviceId, GroupEntry, GroupId, PushState, Seq, Show, Subscription, UserId};
-use push::{Kind, Notice, Outcome};
+use push::{Kind, Notice, Outcome, hosts::HostRules};
 use server::{core::CoreMessage, shard::PushSettings};
 
 use super::Crowd;
 use crate::{rng::Rng, sim::words};
 
+/// No device subscribes with Web Push.
+static NO_HOSTS: HostRules = HostRules::NONE;
+
 /// Short, so that it passes often.
-pub(super) const PUSH: PushSettings = PushSettings { delay_ms: 700, providers: 0b100, server_key: None };
+pub(super) const PUSH: PushSettings =
+    PushSettings { delay_ms: 700, providers: 0b100, server_key: None, hosts: &NO_HOSTS };
 
 /// Seconds until whoever sleeps must be notified.
 const NIGHT_S: u64 = 60;
@@ -48,7 +52,7 @@ impl Crowd {
         if !self.screens.wanted.contains(&(app.user, app.device)) {
             return;
         }
-        let address = format!("device {} of user {}", app.device, app.user);
+        let address = format!("device-{}-of-user-{}", app.device, app.user);
         let subscription = Subscription { provider: 2, show: Show::Text, address, key: Vec::new(), secret: Vec::new() };
         _ = app.state.as_mut().map(|state| state.subscribe(Some(subscription)));
     }

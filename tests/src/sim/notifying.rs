@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
 
 use proto_spec::{Body, Content, ConversationId, Entry, Event, PushState, Seq, Settings, Show, Subscription, UserId};
-use push::{Kind, Notice, Outcome, Provider as Address, Refusal};
+use push::{Kind, Notice, Outcome, Provider as Address, Refusal, hosts::HostRules};
 use server::{
     core::CoreMessage,
     shard::{PushSettings, topology::CoreId},
@@ -18,6 +18,9 @@ use crate::rng::Rng;
 
 /// Short, so that it passes often.
 const DELAY_MS: u64 = 700;
+
+/// No device subscribes with Web Push.
+static NO_HOSTS: HostRules = HostRules::NONE;
 
 /// How long it may take until somebody who sleeps is notified: a restart, reads that fail and notices that are put off.
 const NIGHT_MS: u64 = 60_000;
@@ -65,12 +68,16 @@ impl Provider {
 
     /// For the shards.
     pub(super) const fn settings(&self) -> Option<PushSettings> {
-        if self.is_on { Some(PushSettings { delay_ms: DELAY_MS, providers: 0b100, server_key: None }) } else { None }
+        if self.is_on {
+            Some(PushSettings { delay_ms: DELAY_MS, providers: 0b100, server_key: None, hosts: &NO_HOSTS })
+        } else {
+            None
+        }
     }
 
     fn new_address(&mut self) -> String {
         self.addresses += 1;
-        format!("address {}", self.addresses)
+        format!("address-{}", self.addresses)
     }
 
     /// The provider has taken a notice.

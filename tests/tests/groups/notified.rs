@@ -36,7 +36,7 @@ fn bob_is_away(show: Show) -> People {
 }
 
 fn subscribe(people: &mut People, user: u64, show: Option<Show>) {
-    let (request, address) = (RequestId(7), format!("phone of {user}"));
+    let (request, address) = (RequestId(7), format!("phone-of-{user}"));
     let frame = match show {
         Some(show) => {
             let subscription = Subscription { provider: 2, show, address, key: Vec::new(), secret: Vec::new() };

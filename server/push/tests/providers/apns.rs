@@ -6,6 +6,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use proto_spec::{ConversationId, GroupId, TimestampMs, UserId};
 use push::{
     Kind, Notice, Outcome, Provider, Refusal, Settings, Show, Trouble,
+    hosts::HostRules,
     keys::{ApnsKey, VapidKey},
     settings::{Apns, BadSubscription},
 };
@@ -180,10 +181,8 @@ fn keys_ids_and_tokens_that_are_none_are_refused() {
     assert!(ApnsKey::from_pem(pem.replace("PRIVATE", "PUBLIC").as_bytes(), "ABC", "DEF").is_err());
     assert!(ApnsKey::from_pem(pem.as_bytes(), "", "DEF").is_err());
     assert!(ApnsKey::from_pem(pem.as_bytes(), "ABC", "D/F").is_err());
-    let (settings, _) = apns(&Authority::new(), 1);
     for token in ["", "xyz", "../../3/device"] {
-        let subscription =
-            push::Subscription { provider: Provider::Apns { token: token.to_owned() }, show: Show::Text };
-        assert_eq!(settings.check(&subscription), Err(BadSubscription::Token(push::ProviderKind::Apns)));
+        let provider = Provider::Apns { token: token.to_owned() };
+        assert_eq!(provider.check(&HostRules::default()), Err(BadSubscription::Token(push::ProviderKind::Apns)));
     }
 }

@@ -10,6 +10,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use proto_spec::UserId;
 use push::{
     Kind, Notice, Outcome, Provider, Refusal, Settings, Trouble,
+    hosts::HostRules,
     keys::ServiceAccount,
     settings::{BadSubscription, Fcm},
 };
@@ -201,10 +202,8 @@ fn files_that_are_no_service_account_are_refused_without_showing_what_is_in_them
         let words = ServiceAccount::from_json(file.as_bytes()).map(|_| ()).unwrap_err().to_string();
         assert!(!words.contains("secret") && words.len() > 20, "{words}");
     }
-    let (settings, _) = fcm(&Authority::new(), 1);
     for token in ["", "two words", &"x".repeat(4097)] {
         let provider = Provider::Fcm { token: token.to_owned() };
-        let subscription = push::Subscription { provider, show: push::Show::Text };
-        assert_eq!(settings.check(&subscription), Err(BadSubscription::Token(push::ProviderKind::Fcm)));
+        assert_eq!(provider.check(&HostRules::default()), Err(BadSubscription::Token(push::ProviderKind::Fcm)));
     }
 }

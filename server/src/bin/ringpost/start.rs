@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
+use push::hosts::HostRules;
 use server::{
     access::revocation::Revocations,
     commands::{
@@ -126,7 +127,9 @@ pub(crate) fn start_node(
 fn of_shards(settings: &push::Settings, delay_ms: u64) -> PushSettings {
     let providers = files::push::providers(settings).map(|provider| 1 << provider.byte()).sum();
     let server_key = settings.web_push.as_ref().map(|web_push| *web_push.key.public());
-    PushSettings { delay_ms, providers, server_key }
+    let hosts = settings.web_push.as_ref().map_or(HostRules::NONE, |web_push| web_push.hosts.clone());
+    // Once in a process.
+    PushSettings { delay_ms, providers, server_key, hosts: Box::leak(Box::new(hosts)) }
 }
 
 /// A node that starts on whatever store.

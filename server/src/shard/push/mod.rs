@@ -15,9 +15,13 @@ mod notices;
 mod subscribing;
 mod why;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, VecDeque},
+};
 
 use proto_spec::{Provider, Subscription, UserId, limits::PUSH_KEY_BYTES};
+use push::hosts::HostRules;
 
 use self::why::Decisions;
 pub use self::why::{PushDecision, PushQuestion, PushTold, PushVerdict, PushWhy};
@@ -35,16 +39,22 @@ pub struct PushSettings {
     pub providers: u64,
     /// What browsers subscribe with, if they can.
     pub server_key: Option<[u8; PUSH_KEY_BYTES]>,
+    /// Which hosts their endpoints may name. They are the same as long as the process runs.
+    pub hosts: &'static HostRules,
 }
 
 impl PushSettings {
-    /// Why notifications are not sent there, if so. What else the provider or the operator's list of hosts refuses, the service finds.
-    fn fault(&self, subscription: &Subscription) -> Option<&'static str> {
+    /// Why notifications are not sent there, if so. What a name leads to is looked up when something is sent, by the service.
+    fn fault(&self, subscription: &Subscription) -> Option<Cow<'static, str>> {
         let is_offered = |provider: Provider| self.providers >> provider.byte() & 1 == 1;
-        match subscription.provider() {
-            Some(provider) if is_offered(provider) => subscription.fault(),
-            _ => Some("this server sends no notifications by that provider"),
+        if !subscription.provider().is_some_and(is_offered) {
+            return Some("this server sends no notifications by that provider".into());
         }
+        if let Some(fault) = subscription.fault() {
+            return Some(fault.into());
+        }
+        let sent = subscribing::as_sent(subscription)?;
+        sent.provider.check(self.hosts).err().map(|bad| bad.to_string().into())
     }
 }
 

@@ -62,7 +62,7 @@ impl Shard {
         let Some(device_id) = self.sessions.get_mut(conn).map(|session| session.device) else { return };
         let Some(user_id) = self.may_change(conn, kind, request, device_id, cx) else { return };
         if let Some(detail) = subscription.as_ref().and_then(|subscription| push.fault(subscription)) {
-            return self.send_error(conn, ErrorCode::BadSubscription, kind.byte(), request, 0, detail, cx);
+            return self.send_error(conn, ErrorCode::BadSubscription, kind.byte(), request, 0, &detail, cx);
         }
         let at = self.lane_of(user_id);
         self.cut_batch_if_full(at, cx);
