@@ -233,6 +233,43 @@ fn a_device_that_the_gateway_does_not_know_any_more_is_told_so_and_may_subscribe
     server.stop();
 }
 
+/// A public key of P-256: its base point.
+const BASE_POINT: [u8; 65] = [
+    0x04, 0x6b, 0x17, 0xd1, 0xf2, 0xe1, 0x2c, 0x42, 0x47, 0xf8, 0xbc, 0xe6, 0xe5, 0x63, 0xa4, 0x40, 0xf2, 0x77, 0x03,
+    0x7d, 0x81, 0x2d, 0xeb, 0x33, 0xa0, 0xf4, 0xa1, 0x39, 0x45, 0xd8, 0x98, 0xc2, 0x96, 0x4f, 0xe3, 0x42, 0xe2, 0xfe,
+    0x1a, 0x7f, 0x9b, 0x8e, 0xe7, 0xeb, 0x4a, 0x7c, 0x0f, 0x9e, 0x16, 0x2b, 0xce, 0x33, 0x57, 0x6b, 0x31, 0x5e, 0xce,
+    0xcb, 0xb6, 0x40, 0x68, 0x37, 0xbf, 0x51, 0xf5,
+];
+
+#[test]
+fn a_browser_subscribes_with_hosts_that_the_operator_allows_and_learns_at_once_of_others() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    installation.config.push.web_push.contact = "mailto:admin@chat.example".to_owned();
+    installation.config.push.web_push.hosts = vec!["*.push.example.org".to_owned()];
+    installation.config.push.web_push.inside_hosts = vec!["127.0.0.1:8443".to_owned()];
+    let server = installation.start();
+    let mut browser = installation.login(BOB, 1, Resume::Stored);
+    let mut subscribed = |endpoint: &str| {
+        let address = endpoint.to_owned();
+        let (key, secret) = (BASE_POINT.to_vec(), vec![7; 16]);
+        let subscription = Subscription { provider: 1, show: Show::Text, address, key, secret };
+        browser.send(&[ClientFrame::Subscribe { request: RequestId(7), subscription }]);
+        browser.until(|frame| match frame {
+            ServerFrame::Subscription { request: RequestId(7), state } => Some(Ok(state.address)),
+            ServerFrame::Error { request: RequestId(7), code, detail, .. } => Some(Err((code, detail))),
+            _ => None,
+        })
+    };
+    for endpoint in ["https://a.push.example.org/1", "https://127.0.0.1:8443/2"] {
+        assert_eq!(subscribed(endpoint).as_deref(), Ok(endpoint));
+    }
+    let refused = "the endpoint's host is none that this server sends to".to_owned();
+    for endpoint in ["https://fcm.googleapis.com/3", "https://127.0.0.1/4"] {
+        assert_eq!(subscribed(endpoint), Err((ErrorCode::BadSubscription, refused.clone())));
+    }
+    server.stop();
+}
+
 #[test]
 fn a_server_without_a_provider_knows_no_subscriptions_and_one_that_lacks_its_key_does_not_start() {
     let gateway = Gateway::start();

@@ -10,7 +10,6 @@ use ipnet::IpNet;
 use super::{
     AdminListen, address,
     quantity::{Unit, human, parse_quantity},
-    websocket,
 };
 
 /// One key of a configuration.
@@ -40,7 +39,14 @@ pub(super) enum Slot<'a> {
     AddressOrNone(&'a mut Option<SocketAddr>),
     Admin(&'a mut AdminListen),
     Networks(&'a mut Vec<IpNet>),
-    Origins(&'a mut Vec<String>),
+    Texts {
+        value: &'a mut Vec<String>,
+        /// Whether a text may be in it.
+        check: fn(&str) -> Result<(), Refusal>,
+        /// What all of them are: "a list of" goes before it.
+        what: &'static str,
+        example: &'static str,
+    },
     Choice(&'a mut dyn Choice),
 }
 
@@ -242,10 +248,14 @@ impl Slot<'_> {
             (Self::Networks(value), Found::List(list)) => {
                 **value = list.iter().map(address::parse_network).collect::<Result<_, _>>()?;
             }
-            (Self::Origins(value), Found::List(list)) => {
-                **value = list.iter().map(websocket::parse_origin).collect::<Result<_, _>>()?;
+            (Self::Texts { value, check, .. }, Found::List(list)) => {
+                let text = |found: &Found| match found {
+                    Found::Text(text) => check(text).map(|()| text.clone()),
+                    _ => Err(Refusal::because("something in the list is no text")),
+                };
+                **value = list.iter().map(text).collect::<Result<_, _>>()?;
             }
-            (Self::Networks(_) | Self::Origins(_), Found::Text(text)) => {
+            (Self::Networks(_) | Self::Texts { .. }, Found::Text(text)) => {
                 return Err(Refusal::because("this is text: brackets make it a list").meant(format!("[\"{text}\"]")));
             }
             (Self::Choice(value), Found::Text(text)) => {
@@ -258,7 +268,7 @@ impl Slot<'_> {
                 | Self::Text { .. }
                 | Self::Path { .. }
                 | Self::Networks(_)
-                | Self::Origins(_)
+                | Self::Texts { .. }
                 | Self::Choice(_),
                 _,
             ) => return Err(of_another_kind()),
@@ -277,7 +287,7 @@ impl Slot<'_> {
             | Self::AddressOrNone(_)
             | Self::Admin(_)
             | Self::Networks(_)
-            | Self::Origins(_)
+            | Self::Texts { .. }
             | Self::Choice(_) => true,
         }
     }
@@ -299,7 +309,7 @@ impl Slot<'_> {
                 AdminListen::USUAL
             ),
             Self::Networks(_) => "a list of networks, each as address/bits".to_owned(),
-            Self::Origins(_) => "a list of origins, each as scheme://host or scheme://host:port".to_owned(),
+            Self::Texts { what, .. } => format!("a list of {what}"),
             Self::Choice(value) => {
                 value.words().iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
             }
@@ -312,7 +322,7 @@ impl Slot<'_> {
             Self::Text { example, .. } | Self::Path { example, .. } => toml_text(example),
             Self::AddressOrNone(_) => "\"127.0.0.1:7443\"".to_owned(),
             Self::Networks(value) if value.is_empty() => "[\"10.0.0.0/8\"]".to_owned(),
-            Self::Origins(value) if value.is_empty() => "[\"https://chat.example.org\"]".to_owned(),
+            Self::Texts { value, example, .. } if value.is_empty() => toml_list([(*example).to_owned()].into_iter()),
             Self::Admin(_) => toml_text(&AdminListen::USUAL.to_string()),
             Self::Number(number) if human(number.value.get(), &number.unit).is_some() => {
                 toml_text(&human(number.value.get(), &number.unit).unwrap_or_default())
@@ -321,7 +331,7 @@ impl Slot<'_> {
             | Self::Switch(_)
             | Self::Address(_)
             | Self::Networks(_)
-            | Self::Origins(_)
+            | Self::Texts { .. }
             | Self::Choice(_) => self.to_string(),
         }
     }
@@ -352,7 +362,7 @@ impl fmt::Display for Slot<'_> {
             Self::Admin(AdminListen::Auto) => toml_text("auto"),
             Self::Admin(AdminListen::At(address)) => toml_text(&address.to_string()),
             Self::Networks(value) => toml_list(value.iter().map(IpNet::to_string)),
-            Self::Origins(value) => toml_list(value.iter().cloned()),
+            Self::Texts { value, .. } => toml_list(value.iter().cloned()),
             Self::Choice(value) => toml_text(value.word()),
         };
         f.write_str(&text)

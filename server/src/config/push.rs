@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use push::hosts::{HostRule, KNOWN};
+
 use super::{
     Check, file,
-    key::{Key, Slot, millis},
+    key::{Key, Refusal, Slot, millis},
 };
 
 /// Whom people are notified by while they are away.
@@ -24,12 +26,16 @@ pub struct Push {
 }
 
 /// Web Push, to browsers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebPush {
     /// Whom push services write to when something is wrong: a `mailto:` or `https:` URL; empty: there is no Web Push.
     pub contact: String,
     /// PEM file of the key by which push services know this server; empty: the data folder's own.
     pub key_file: PathBuf,
+    /// Hosts that endpoints may name, if their addresses are public.
+    pub hosts: Vec<String>,
+    /// Hosts that endpoints may name whatever their addresses are.
+    pub inside_hosts: Vec<String>,
 }
 
 /// The operator's gateway.
@@ -63,6 +69,13 @@ pub struct Apns {
     pub sandbox: bool,
 }
 
+impl Default for WebPush {
+    fn default() -> Self {
+        let hosts = KNOWN.map(str::to_owned).to_vec();
+        Self { contact: String::new(), key_file: PathBuf::new(), hosts, inside_hosts: Vec::new() }
+    }
+}
+
 impl Default for Push {
     fn default() -> Self {
         Self {
@@ -77,6 +90,20 @@ impl Default for Push {
 
 fn is_set(path: &Path) -> bool {
     !path.as_os_str().is_empty()
+}
+
+/// Hosts as they are named in a list.
+fn hosts<'a>(value: &'a mut Vec<String>, example: &'static str) -> Slot<'a> {
+    let what = "hosts, each as a name or \"*.\" and a name, with \":PORT\" if it is not 443";
+    Slot::Texts { value, check: check_host, what, example }
+}
+
+fn check_host(text: &str) -> Result<(), Refusal> {
+    let Err(bad) = text.parse::<HostRule>() else { return Ok(()) };
+    let refusal = Refusal::because(bad.to_string());
+    // An endpoint instead of its host.
+    let name = text.trim_start_matches("https://").split('/').next().unwrap_or_default().to_ascii_lowercase();
+    Err(if name.parse::<HostRule>().is_ok() { refusal.meant(format!("[\"{name}\"]")) } else { refusal })
 }
 
 impl Push {
@@ -102,6 +129,11 @@ impl Push {
             Key {
                 name: "push.web_push.key_file",
                 slot: file(&mut web_push.key_file, "/etc/ringpost/push-key.pem", "the data folder's own key"),
+            },
+            Key { name: "push.web_push.hosts", slot: hosts(&mut web_push.hosts, "push.example.org") },
+            Key {
+                name: "push.web_push.inside_hosts",
+                slot: hosts(&mut web_push.inside_hosts, "ntfy.example.org:8443"),
             },
             Key { name: "push.webhook.url", slot: text(&mut webhook.url, "https://gateway.example/notices") },
             Key {
@@ -129,6 +161,14 @@ impl Push {
             !is_set(&web_push.key_file) || !web_push.contact.is_empty(),
             &["push.web_push.key_file", "push.web_push.contact"],
             || "needs push.web_push.contact: push services want to know whom to write to".to_owned(),
+        );
+        check.that(
+            !web_push.hosts.is_empty() || !web_push.inside_hosts.is_empty(),
+            &["push.web_push.hosts", "push.web_push.inside_hosts"],
+            || {
+                "names no host, nor does push.web_push.inside_hosts: an empty push.web_push.contact turns Web Push off"
+                    .to_owned()
+            },
         );
         check.that(
             webhook.url.is_empty() != is_set(&webhook.key_file),
@@ -176,9 +216,32 @@ mod tests {
             ("[push.webhook]\nkey_file = \"k\"", "push.webhook.url"),
             ("[push.apns]\nkey_file = \"k\"\nkey_id = \"a\"", "push.apns.key_file"),
             ("[push]\ndelay_ms = 700000", "push.delay_ms"),
+            ("[push.web_push]\nhosts = []", "push.web_push.hosts"),
         ] {
             let found = problems(text);
             assert!(found.len() == 1 && found[0].key == key, "{text}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_and_what_is_none_is_told_with_what_was_meant() {
+        let parsed = parse("[push.web_push]\nhosts = []\ninside_hosts = [\"*.home:8443\", \"10.0.0.1\"]").unwrap();
+        assert_eq!(parsed.push.web_push.inside_hosts, ["*.home:8443", "10.0.0.1"]);
+        for (list, said, meant) in [
+            ("[\"https://push.example.org/up\"]", "is no host", "hosts = [\"push.example.org\"]"),
+            (
+                "[\"fcm.googleapis.com\", \"Push.example.org\"]",
+                "\"Push.example.org\" is no host",
+                "[\"push.example.org\"]",
+            ),
+            ("[\"*\"]", "\"*\" is no host", "*.push.apple.com"),
+            ("[7]", "something in the list is no text", "*.push.apple.com"),
+            ("\"push.example.org\"", "brackets make it a list", "hosts = [\"push.example.org\"]"),
+        ] {
+            let found = problems(&format!("[push.web_push]\nhosts = {list}"));
+            assert!(found.len() == 1 && found[0].key == "push.web_push.hosts", "{list}: {found:?}");
+            let text = found[0].to_string();
+            assert!(text.contains(said) && text.contains(meant), "{text}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     Check,
-    key::{Found, Key, Refusal, Slot},
+    key::{Key, Refusal, Slot},
 };
 
 /// Where clients connect by WebSocket, and from which pages.
@@ -24,7 +24,15 @@ impl WebSocket {
         vec![
             Key { name: "websocket.listen", slot: Slot::AddressOrNone(listen) },
             Key { name: "websocket.tls_listen", slot: Slot::AddressOrNone(tls_listen) },
-            Key { name: "websocket.origins", slot: Slot::Origins(origins) },
+            Key {
+                name: "websocket.origins",
+                slot: Slot::Texts {
+                    value: origins,
+                    check: check_origin,
+                    what: "origins, each as scheme://host or scheme://host:port",
+                    example: "https://chat.example.org",
+                },
+            },
         ]
     }
 
@@ -40,14 +48,13 @@ impl WebSocket {
     }
 }
 
-/// The origin of a page, as browsers write it.
+/// Whether this is the origin of a page, as browsers write it.
 ///
 /// # Errors
 /// It is none.
-pub(super) fn parse_origin(found: &Found) -> Result<String, Refusal> {
-    let Found::Text(text) = found else { return Err(Refusal::because("something in the list is no text")) };
+fn check_origin(text: &str) -> Result<(), Refusal> {
     if text == "null" {
-        return Ok(text.clone());
+        return Ok(());
     }
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(Refusal::because(format!("{text:?} has no scheme")).meant(format!("[\"https://{text}\"]")));
@@ -77,7 +84,7 @@ pub(super) fn parse_origin(found: &Found) -> Result<String, Refusal> {
         };
         return Err(Refusal::because(format!("{text:?}: {why}")).meant(format!("[\"{scheme}://{named}\"]")));
     }
-    Ok(text.clone())
+    Ok(())
 }
 
 #[cfg(test)]

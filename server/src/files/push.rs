@@ -8,7 +8,8 @@ use std::{
 
 use proto_spec::Provider;
 use push::{
-    Settings, hosts,
+    Settings,
+    hosts::HostRules,
     keys::{ApnsKey, BadKey, ServiceAccount, VapidKey, WebhookKey},
     limits::{APNS_URL, FCM_URL},
     settings::{Apns, Fcm, Pace, TagKey, WebPush, Webhook},
@@ -127,7 +128,16 @@ fn web_push(config: &config::Push, data: &Path, secrets: &mut Vec<Vec<u8>>) -> R
     let contact = value("push.web_push.contact", contact)?;
     let path = config.web_push_key_file().map_or_else(|| data.join(WEB_PUSH_KEY), Path::to_owned);
     let key = VapidKey::from_pem(&read(&path, secrets)?).map_err(|error| bad_key(&path, error))?;
-    Ok(Some(WebPush { key, contact, hosts: hosts::HostRules::default() }))
+    Ok(Some(WebPush { key, contact, hosts: host_rules(&config.web_push)? }))
+}
+
+/// Which hosts endpoints may name.
+fn host_rules(config: &config::WebPush) -> Result<HostRules, PushFileError> {
+    let rules = |key, hosts: &[String]| hosts.iter().map(|host| value(key, host)).collect::<Result<_, _>>();
+    Ok(HostRules {
+        outside: rules("push.web_push.hosts", &config.hosts)?,
+        inside: rules("push.web_push.inside_hosts", &config.inside_hosts)?,
+    })
 }
 
 fn apns(config: &config::Apns, secrets: &mut Vec<Vec<u8>>) -> Result<Option<Apns>, PushFileError> {
@@ -161,4 +171,23 @@ fn roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
+}
+
+#[cfg(test)]
+mod tests {
+    use push::hosts::{BadEndpoint, Reach};
+
+    use super::*;
+
+    #[test]
+    fn only_what_the_operator_calls_inside_may_have_any_address() {
+        let usual = config::WebPush::default();
+        assert_eq!(host_rules(&usual).unwrap(), HostRules::default());
+        let (hosts, inside_hosts) = (vec!["*.example.org".to_owned()], vec!["ntfy.home:8443".to_owned()]);
+        let rules = host_rules(&config::WebPush { hosts, inside_hosts, ..usual }).unwrap();
+        let reach = |endpoint| rules.allow(endpoint).map(|endpoint| endpoint.reach);
+        assert_eq!(reach("https://push.example.org/x"), Ok(Reach::Public));
+        assert_eq!(reach("https://ntfy.home:8443/x"), Ok(Reach::Any));
+        assert_eq!(reach("https://fcm.googleapis.com/x"), Err(BadEndpoint::HostNotAllowed));
+    }
 }
