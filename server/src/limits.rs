@@ -535,6 +535,10 @@ pub const COMMIT_RETRY_MS: u64 = 500;
 /// How long stopping may take until connections are cut, in milliseconds. Supervisors kill after 10 seconds or more.
 pub const DRAIN_MS: u64 = 8_000;
 
+/// How long a stop waits for what is on its way to push providers, in milliseconds: they answer within a second when they are well. What has
+/// not ended by then is told once more after the next start.
+pub const NOTICES_STOP_MS: u64 = 5_000;
+
 /// How long stopping may take until it is given up, in milliseconds. What was acknowledged is in the journal.
 pub const STOP_MS: u64 = DRAIN_MS + 1_000;
 
@@ -549,6 +553,7 @@ pub const TRANSACTION_MAX_MS: u64 = 5_000;
 const _: () = assert!(CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);
 const _: () = assert!(SLOW_AFTER_MAX_MS + TICK_MS + CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);
 const _: () = assert!(TRANSACTION_MAX_MS + TICK_MS < DRAIN_MS);
+const _: () = assert!(NOTICES_STOP_MS + TICK_MS < DRAIN_MS);
 
 /// Bytes of records, as [`storage::Batch::weight`] counts them, after which a turn begins another batch. With what one more step adds it stays
 /// far below the journal's largest record, and below what a database allows a transaction.

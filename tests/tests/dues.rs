@@ -9,13 +9,14 @@ use proto_spec::{
 };
 use push::{Kind, Notice, Outcome, Provider, Refusal};
 use server::{
-    limits::{DUES_MAX, NOTICE_TEXT_BYTES_MAX},
+    limits::{DUES_MAX, NOTICE_TEXT_BYTES_MAX, NOTICES_STOP_MS},
     shard::{PushQuestion, PushTold, PushVerdict},
 };
 use tests::world::{Link, PUSH_DELAY_MS, World};
 
 const ALICE: u64 = 1;
 const BOB: u64 = 2;
+const CAROL: u64 = 3;
 
 fn subscription(address: &str, show: Show) -> Subscription {
     Subscription { provider: 2, show, address: address.to_owned(), key: Vec::new(), secret: Vec::new() }
@@ -391,6 +392,60 @@ fn a_device_has_one_subscription_which_goes_with_it() {
     world.advance(PUSH_DELAY_MS + 100);
     assert_eq!(waiting(&world), []);
     assert!(world.store.unfinished.is_empty(), "without a subscription nothing is due");
+}
+
+/// Something of two people is under way to Bob's provider when the node is told to stop.
+fn stopping_with_two_under_way() -> World {
+    let (mut world, alice) = bob_is_away(Show::Text);
+    let carol = world.connect(CAROL, 1, Resume::Stored);
+    world.settle();
+    send(&mut world, alice, 1, "one");
+    send(&mut world, carol, 1, "two");
+    assert_eq!(waiting(&world).len(), 2);
+    world.stop();
+    world.settle();
+    assert!(!world.is_stopped(), "the provider has not answered");
+    world
+}
+
+#[test]
+fn a_stop_waits_for_what_is_under_way_and_the_next_start_tells_no_more_of_what_a_provider_took() {
+    let mut world = stopping_with_two_under_way();
+    end(&mut world, Outcome::Delivered);
+    assert!(!world.is_stopped(), "nor of the other one");
+    end(&mut world, Outcome::Delivered);
+    assert!(world.is_stopped());
+    world.crash(2);
+    world.advance(2 * PUSH_DELAY_MS);
+    assert_eq!(waiting(&world), []);
+}
+
+#[test]
+fn what_is_given_back_at_a_stop_is_told_by_the_next_start_and_what_was_taken_is_not() {
+    let mut world = stopping_with_two_under_way();
+    end(&mut world, Outcome::Delivered);
+    end(&mut world, Outcome::Later(Duration::ZERO));
+    assert!(world.is_stopped());
+    world.crash(2);
+    world.advance(2_000);
+    let carols = ("phone".to_owned(), CAROL, Some("two".to_owned()), 1);
+    assert_eq!(waiting(&world), std::slice::from_ref(&carols));
+    end(&mut world, Outcome::Delivered);
+    everything_is_stored(&mut world);
+    assert!(world.store.unfinished.is_empty(), "nothing is due any more");
+}
+
+#[test]
+fn a_stop_waits_for_a_provider_that_does_not_answer_for_a_while_only() {
+    let mut world = stopping_with_two_under_way();
+    world.advance(NOTICES_STOP_MS);
+    assert!(world.is_stopped());
+    // What it says to a core that is about to go changes nothing: the others may have gone.
+    end(&mut world, Outcome::Delivered);
+    assert!(world.is_stopped());
+    world.crash(1);
+    world.advance(2_000);
+    assert_eq!(waiting(&world).len(), 2, "both are told once more");
 }
 
 /// A public key of P-256: its base point.

@@ -34,6 +34,8 @@ type Headers = BTreeMap<String, String>;
 struct Gateway {
     address: SocketAddr,
     status: Arc<AtomicU16>,
+    /// Nobody is answered while it is held.
+    held: Arc<Mutex<()>>,
     /// Whatever was asked, with what it was answered, in order.
     asked: Arc<Mutex<Vec<Asked>>>,
 }
@@ -45,8 +47,9 @@ impl Gateway {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (status, asked) = (Arc::new(AtomicU16::new(200)), Arc::<Mutex<Vec<_>>>::default());
-        let gateway = Self { address, status: Arc::clone(&status), asked: Arc::clone(&asked) };
+        let (status, held) = (Arc::new(AtomicU16::new(200)), Arc::<Mutex<()>>::default());
+        let asked = Arc::<Mutex<Vec<_>>>::default();
+        let gateway = Self { address, status: Arc::clone(&status), held: Arc::clone(&held), asked: Arc::clone(&asked) };
         thread::spawn(move || {
             for stream in listener.incoming() {
                 // Whoever is killed amid a request has asked nothing.
@@ -54,6 +57,7 @@ impl Gateway {
                 let Some((headers, body)) = request(&stream) else { continue };
                 let status = status.load(Ordering::SeqCst);
                 asked.lock().unwrap().push((status, headers, body));
+                drop(held.lock().unwrap());
                 let _ = write!(stream, "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
             }
         });
@@ -187,6 +191,37 @@ fn what_is_due_survives_a_kill_is_told_once_a_provider_takes_it_and_goes_when_it
     let none = ringpost(&installation, &["push", "why", "--user", "2", "4000"]);
     let words = String::from_utf8_lossy(&none.stderr).into_owned();
     assert!(!none.status.success() && words.contains("has no received message at 4000"), "{words}");
+    server.stop();
+}
+
+#[test]
+fn an_orderly_stop_waits_for_the_gateway_so_that_the_next_start_does_not_tell_it_again() {
+    let gateway = Gateway::start();
+    let mut installation = installation(&gateway);
+    let mut server = installation.start();
+    let mut phone = installation.login(BOB, 1, Resume::Stored);
+    subscribe(&mut phone, "phone");
+    drop(phone);
+    let mut alice = installation.login(ALICE, 1, Resume::Stored);
+    let slow = gateway.held.lock().unwrap();
+    say(&mut alice, 1, "one");
+    gateway.has(200, &json!({"text": "one"}));
+    drop(alice);
+    server.signal("TERM");
+    wait_until("the server stops", || server.logged().contains("stopping; a second signal exits at once"));
+    drop(slow);
+    assert_eq!(server.wait().code(), Some(0));
+    let server = installation.start();
+    // Who is asked about has been looked at, as after any start.
+    let mut laptop = installation.login(BOB, 2, Resume::After(Seq::ZERO));
+    let text = why(&installation, seq_of(&mut laptop, "one"));
+    assert!(text.contains("it waits to be told       no\n"), "{text}");
+    let mut alice = installation.login(ALICE, 1, Resume::Stored);
+    drop(laptop);
+    say(&mut alice, 2, "two");
+    gateway.has(200, &json!({"text": "two", "count": 2}));
+    let told: Vec<_> = gateway.answered(200).into_iter().map(|body| body["notice"]["text"].clone()).collect();
+    assert_eq!(told, ["one", "two"]);
     server.stop();
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, watch},
     task::{JoinError, JoinSet, LocalSet},
 };
 
@@ -28,14 +28,15 @@ use crate::{
 pub struct Push {
     offers: Offers,
     counters: Arc<Counters>,
-    /// Dropped, it stops the service.
-    stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 /// Where notices are offered, from any thread.
 #[derive(Clone)]
-pub struct Offers(mpsc::Sender<Notice>);
+pub struct Offers {
+    notices: mpsc::Sender<Notice>,
+    close: watch::Sender<()>,
+}
 
 impl Offers {
     /// Offers a notice. Never waits.
@@ -48,9 +49,15 @@ impl Offers {
         if let Kind::Message { text: Some(text), .. } = &mut notice.kind {
             cut(text);
         }
-        self.0.try_send(notice).map_err(|full| match full {
+        self.notices.try_send(notice).map_err(|full| match full {
             mpsc::error::TrySendError::Full(notice) | mpsc::error::TrySendError::Closed(notice) => notice,
         })
+    }
+
+    /// Has the service end: it takes no more, gives back what waits as [`Outcome::Later`], and ends when what is under way has. Never
+    /// waits.
+    pub fn close(&self) {
+        self.close.send_replace(());
     }
 }
 
@@ -66,16 +73,16 @@ impl Push {
         let runtime = runtime.max_blocking_threads(LOOKUPS_MAX).enable_all().build()?;
         let counters = Arc::new(Counters::default());
         let (offers, offered) = mpsc::channel(OFFERED_MAX);
-        let (stop, stopped) = oneshot::channel();
+        let (close, closed) = watch::channel(());
         let numbers = counters.clone();
         let run = move || {
             let desk = Desk::new(settings, numbers, ended);
-            LocalSet::new().block_on(&runtime, desk.run(offered, stopped));
+            LocalSet::new().block_on(&runtime, desk.run(offered, closed));
             // A lookup may still hang, which nobody waits for.
             runtime.shutdown_background();
         };
         let thread = thread::Builder::new().name("push".to_owned()).spawn(run)?;
-        Ok(Self { offers: Offers(offers), counters, stop, thread })
+        Ok(Self { offers: Offers { notices: offers, close }, counters, thread })
     }
 
     /// Where notices are offered.
@@ -90,14 +97,13 @@ impl Push {
         self.counters.clone()
     }
 
-    /// Stops: waits for what is under way, [`crate::settings::Pace::answer_max`] at the longest, and gives the rest back as
-    /// [`Outcome::Later`].
+    /// Stops: as [`Offers::close`], and waits for what is under way, [`crate::settings::Pace::answer_max`] at the longest.
     ///
     /// # Panics
     ///
     /// When the service has panicked.
     pub fn stop(self) {
-        drop(self.stop);
+        self.offers.close();
         self.thread.join().expect("the push service does not panic");
     }
 }
@@ -124,14 +130,15 @@ impl<E: FnMut(Notice, Outcome)> Desk<E> {
         }
     }
 
-    async fn run(mut self, mut offered: mpsc::Receiver<Notice>, mut stopped: oneshot::Receiver<()>) {
+    async fn run(mut self, mut offered: mpsc::Receiver<Notice>, mut closed: watch::Receiver<()>) {
         loop {
             self.begin_what_is_due();
             self.counters.show(self.plan.figures());
             let wake = self.plan.wake().map(|Moment(at)| self.began + at);
             tokio::select! {
                 biased;
-                _ = &mut stopped => break,
+                // That all who could close it are gone says the same.
+                _ = closed.changed() => break,
                 Some(attempt) = self.attempts.join_next() => self.attempt_ended(attempt),
                 Some(notice) = offered.recv(), if self.plan.has_room() => self.take(notice),
                 () = sleep_until(wake) => {}

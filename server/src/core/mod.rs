@@ -234,10 +234,7 @@ impl Core {
             CoreMessage::Owners(nodes) => self.owners(now, nodes),
             CoreMessage::Devices(ticket, user, wish) => self.feed(now, Input::Devices { ticket, user, wish }),
             CoreMessage::Why(ticket, about) => self.feed(now, Input::Why { ticket, about }),
-            CoreMessage::Notified(ended) => {
-                let (notice, outcome) = *ended;
-                self.feed(now, Input::Notified { notice: Box::new(notice), outcome });
-            }
+            CoreMessage::Notified(ended) => self.notified(now, *ended),
             CoreMessage::Guest(guest) => self.guest(guest),
             message @ (CoreMessage::Batch { .. }
             | CoreMessage::Stored { .. }
@@ -257,6 +254,13 @@ impl Core {
         // after the next start.
         if !self.is_told_drained() {
             self.feed(now, Input::Answer { query, answer });
+        }
+    }
+
+    /// How a notice has ended. A stop waits for that, but not for ever: what ends later is due again after the next start.
+    fn notified(&mut self, now: Now, (notice, outcome): (push::Notice, push::Outcome)) {
+        if !self.is_told_drained() {
+            self.feed(now, Input::Notified { notice: Box::new(notice), outcome });
         }
     }
 

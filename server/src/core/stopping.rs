@@ -7,7 +7,7 @@ use tracing::error;
 use super::{Core, Order};
 use crate::{
     durability::{committer::Committer, lanes::Lanes},
-    limits::{DRAIN_MS, RETRY_STOPPING_MS, STOP_MS},
+    limits::{DRAIN_MS, NOTICES_STOP_MS, RETRY_STOPPING_MS, STOP_MS},
     shard::{Input, Now},
 };
 
@@ -22,6 +22,8 @@ pub enum Awaited {
     Clients,
     /// A connection is between two cores.
     Moves,
+    /// Push providers have not said whether they take what is on its way to them.
+    Notices,
     /// Cursors and marks have not been handed to the journal.
     Marks,
     /// The journal has not been written and synced.
@@ -34,8 +36,17 @@ pub enum Awaited {
 
 impl Awaited {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Room, Self::Answers, Self::Clients, Self::Moves, Self::Marks, Self::Journal, Self::Database, Self::Mail];
+    pub const ALL: [Self; 9] = [
+        Self::Room,
+        Self::Answers,
+        Self::Clients,
+        Self::Moves,
+        Self::Notices,
+        Self::Marks,
+        Self::Journal,
+        Self::Database,
+        Self::Mail,
+    ];
 
     /// As the log says it, after "waited for".
     #[must_use]
@@ -45,6 +56,7 @@ impl Awaited {
             Self::Answers => "commits that clients wait for",
             Self::Clients => "clients that go",
             Self::Moves => "connections between cores",
+            Self::Notices => "push providers",
             Self::Marks => "cursors and marks",
             Self::Journal => "the journal's disk",
             Self::Database => "the database",
@@ -119,10 +131,8 @@ impl Core {
     /// of the others: they may send it envelopes and batches. To be asked between turns. `is_rim_quiet`: no connection has its place
     /// in the table, and nothing that has been received waits.
     pub fn is_over(&mut self, now: Now, is_rim_quiet: bool) -> bool {
-        if self.stop.is_none() {
-            return false;
-        }
-        let own = self.awaited(is_rim_quiet);
+        let Some(Stop { since_ms, .. }) = self.stop else { return false };
+        let own = self.awaited(now.monotonic_ms.saturating_sub(since_ms), is_rim_quiet);
         self.common.set_sent(self.id, self.sent);
         self.common.set_drained(self.id, own.is_none(), self.taken);
         // Who connects when all is over for the others is still told so, and gives back the place.
@@ -142,11 +152,14 @@ impl Core {
         is_late || is_over
     }
 
-    /// What this core has left to do, if anything.
-    fn awaited(&mut self, is_rim_quiet: bool) -> Option<Awaited> {
+    /// What this core has left to do, if anything, when it has been stopping for so long.
+    fn awaited(&mut self, stopping_ms: u64, is_rim_quiet: bool) -> Option<Awaited> {
         let has_clients = !is_rim_quiet || !self.greetings.is_empty() || self.shard.counters().sessions > 0;
         let has_unreleased = !self.journal_failed && self.shard.counters().unreleased_bytes > 0;
         let commits = |lanes: &Lanes| !self.journal_failed && !lanes.is_away() && lanes.waiting().0 > 0;
+        // After the journal's failure nobody could write down how they ended.
+        let may_end = stopping_ms < NOTICES_STOP_MS && !self.journal_failed;
+        let has_notices = may_end && self.shard.counters().push_under_way > 0;
         let has_commits = self.lanes.as_ref().is_some_and(commits);
         let has_unwritten = self.journal.as_ref().is_some_and(|journal| !journal.is_idle());
         match () {
@@ -154,6 +167,7 @@ impl Core {
             () if !self.shard.nothing_is_parked() => Some(Awaited::Answers),
             () if has_clients => Some(Awaited::Clients),
             () if !self.arrivals.is_empty() => Some(Awaited::Moves),
+            () if has_notices => Some(Awaited::Notices),
             () if !self.shard.is_drained() => Some(Awaited::Marks),
             () if has_unreleased || has_unwritten => Some(Awaited::Journal),
             () if has_commits || !self.journal.as_mut().is_none_or(hand_over) => Some(Awaited::Database),

@@ -33,7 +33,7 @@ use super::{
     listeners::{Listener, listen},
     mailbox::Mailbox,
     pages::Pages,
-    push::{Pushing, ToPush},
+    push::ToPush,
     query::Readers,
     reactor::{Parts, Reactor, Reads},
     recovery::Recovery,
@@ -166,8 +166,6 @@ pub struct Node {
     helpers: Vec<JoinHandle<()>>,
     /// Where slots move.
     steward: Option<ToSteward>,
-    /// Notifies people who are away, if anybody does.
-    push: Option<Pushing>,
 }
 
 impl Node {
@@ -344,8 +342,7 @@ impl Node {
             loss: Notify::new(),
             clock,
         });
-        let mut node =
-            Self { address, shared, ended, pace: store.pace(), cores: Vec::new(), helpers, steward: None, push: None };
+        let mut node = Self { address, shared, ended, pace: store.pace(), cores: Vec::new(), helpers, steward: None };
         node.start_cores(config, journal, &reads)?;
         let homes = node.shared.common.homes();
         let gained = match office {
@@ -504,10 +501,8 @@ impl Node {
     ///
     /// # Errors
     /// The system has no thread for it.
-    pub fn start_push(&mut self, settings: push::Settings) -> io::Result<()> {
-        let push = super::push::start(&self.shared, settings)?;
-        self.push = Some(push);
-        Ok(())
+    pub fn start_push(&self, settings: push::Settings) -> io::Result<()> {
+        super::push::start(&self.shared, settings)
     }
 
     /// Waits until the node has stopped. Says what that waited for, the longest first, as in "clients that go 812 ms, the
@@ -531,9 +526,6 @@ impl Node {
             let _ = thread.join();
         }
         self.ended.store(true, Ordering::Relaxed);
-        if let Some(push) = self.push.take() {
-            push.stop();
-        }
         self.steward.iter().for_each(ToSteward::ended);
         let start = Instant::now();
         let deadline = start + Duration::from_millis(HELPERS_STOP_MS);

@@ -1,6 +1,8 @@
 //! Push: the thread that hands notices to their providers, and the one that tells cores how each ended. A core offers without waiting; what
 //! there is no room for stays due. How notices ended goes back through a thread of its own, since the service must not wait for room in a
 //! mailbox.
+//!
+//! When the node stops the service is closed first: what it gives back and what ends while the cores are still there they take up.
 
 use std::{
     fmt, io,
@@ -34,21 +36,10 @@ impl ToPush {
             None => Err(notice),
         }
     }
-}
 
-/// The service.
-pub(super) struct Pushing(Push);
-
-impl fmt::Debug for Pushing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pushing")
-    }
-}
-
-impl Pushing {
-    /// Stops it without waiting: nobody is there any more to be told how what is under way ends. It is told again after the next start.
-    pub(super) fn stop(self) {
-        drop(self.0);
+    /// The node stops: nothing more is begun, what waits comes back to the cores, and so does how that ends which is under way.
+    pub(super) fn close(&self) {
+        self.0.get().into_iter().for_each(Offers::close);
     }
 }
 
@@ -56,7 +47,7 @@ impl Pushing {
 ///
 /// # Errors
 /// The system has no thread for it.
-pub(super) fn start(shared: &Arc<Shared>, settings: Settings) -> io::Result<Pushing> {
+pub(super) fn start(shared: &Arc<Shared>, settings: Settings) -> io::Result<()> {
     // As many wait here as cores have offered, which is bounded.
     let (tell, told) = unbounded();
     let push = Push::start(settings, move |notice, outcome| _ = tell.send(Box::new((notice, outcome))))?;
@@ -69,5 +60,7 @@ pub(super) fn start(shared: &Arc<Shared>, settings: Settings) -> io::Result<Push
     })?;
     let _ = shared.common.counters.push.set(push.counters());
     let _ = shared.to_push.0.set(push.offers());
-    Ok(Pushing(push))
+    // A stop waits for it at the cores, which are told how everything ended.
+    drop(push);
+    Ok(())
 }

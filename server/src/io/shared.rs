@@ -92,6 +92,7 @@ impl Shared {
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.pages.iter().for_each(Pages::stop);
+        self.to_push.close();
         for mailbox in &*self.mailboxes {
             mailbox.doorbell().ring();
         }

@@ -452,7 +452,10 @@ impl Shard {
             Input::Link { node, serial, is_up } => self.link(node, serial, is_up, cx),
             Input::Owners(nodes) => self.owners(nodes, cx),
             Input::Load(load) => self.load = load,
-            Input::Drain => self.draining = true,
+            Input::Drain => {
+                self.draining = true;
+                self.drain_push(cx);
+            }
         }
         self.take_local(cx);
     }

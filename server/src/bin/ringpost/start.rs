@@ -104,7 +104,7 @@ pub(crate) fn start_node(
     };
     let started =
         with_history(config, data, StartNode { config: &node, found, credentials, counters }).with_context(in_data)?;
-    let mut started = started.map_err(|error| match error {
+    let started = started.map_err(|error| match error {
         error if error.is_full() => anyhow!(
             "{error}. Nothing is lost, and nobody is served before what the journal holds is in the store: make room for about {} MiB \
              on its disk, and start again",

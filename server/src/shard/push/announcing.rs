@@ -9,7 +9,7 @@ use proto_spec::{
 use storage::{Entries, Query, Record, Span, Wants};
 
 use super::{
-    dues::{Due, Said},
+    dues::{Due, Dues, Said},
     notices::Told,
     why::PushVerdict,
 };
@@ -215,8 +215,10 @@ impl Shard {
         dues.acknowledged(delivered);
         self.look_through_log(user_id, cx);
         self.look_at_dues(user_id, cx);
+        let is_last = self.draining;
         let Some(user) = self.users.resident(user_id) else { return };
-        if let Some(notified) = user.dues.as_mut().and_then(|dues| dues.take_row(head)) {
+        let take_row = if is_last { Dues::take_last_row } else { Dues::take_row };
+        if let Some(notified) = user.dues.as_mut().and_then(|dues| take_row(dues, head)) {
             cx.effects.filling[at].batch.push(&Record::Notified { user: user_id, notified });
             self.lanes[at].change_user(user_id, &mut user.changed_in);
         }

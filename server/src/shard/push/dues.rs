@@ -14,6 +14,8 @@ use crate::limits::{DUES_MAX, NOTICE_TEXT_BYTES_MAX, TOLD_MAX};
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Dues {
     by_conversation: BTreeMap<ConversationId, Due>,
+    /// Up to here all is decided, as the row says.
+    decided: Seq,
     /// With the last message and when it was told, in milliseconds of the monotonic clock; the last told at the end.
     told: Vec<(ConversationId, Seq, u64)>,
     /// Conversations that are to be taken off the screen.
@@ -125,11 +127,17 @@ pub(super) fn words(content: &Content) -> Option<Box<str>> {
 }
 
 impl Dues {
+    /// Those of a user who has just subscribed: what is in the log up to here is not due.
+    pub(super) fn after(decided: Seq) -> Self {
+        Self { decided, ..Self::default() }
+    }
+
     /// Those of a user who is loaded and has a subscription. `delivered`: up to here a device has acknowledged everything.
     pub(in crate::shard) fn load(snapshot: &UserSnapshot, delivered: Seq) -> Self {
         let from = snapshot.notified.up_to.max(delivered).next();
         let may_be_due = snapshot.unfinished && from <= snapshot.head;
         Self {
+            decided: snapshot.notified.up_to,
             told: snapshot.notified.told.iter().map(|(conversation, seq)| (*conversation, *seq, 0)).collect(),
             behind: may_be_due.then_some(Behind { from, next: from, is_reading: false }),
             ..Self::default()
@@ -379,8 +387,29 @@ impl Dues {
         if self.is_open() || !mem::take(&mut self.is_dirty) {
             return None;
         }
+        self.decided = head;
         let told = self.told.iter().map(|(conversation, seq, _)| (*conversation, *seq));
         Some(Notified { up_to: head, told: told.collect() })
+    }
+
+    /// Whether [`Self::take_last_row`] has something to write that [`Self::take_row`] would not.
+    pub(super) const fn has_last_row(&self) -> bool {
+        self.is_dirty
+    }
+
+    /// The row before the server stops, though something is due: the next start tells that, and what was told is not told again. A
+    /// conversation that a device still lacks is.
+    pub(super) fn take_last_row(&mut self, head: Seq) -> Option<Notified> {
+        if !self.is_open() {
+            return self.take_row(head);
+        }
+        if !mem::take(&mut self.is_dirty) {
+            return None;
+        }
+        let has_all = |due: &Due, seq| due.put_off.is_empty() && (due.tickets.is_empty() || due.tells > seq);
+        let is_told = |of: &ConversationId, seq: Seq| self.by_conversation.get(of).is_none_or(|due| has_all(due, seq));
+        let told = self.told.iter().filter(|(conversation, seq, _)| is_told(conversation, *seq));
+        Some(Notified { up_to: self.decided, told: told.map(|(conversation, seq, _)| (*conversation, *seq)).collect() })
     }
 }
 

@@ -126,6 +126,14 @@ impl Shard {
         }
     }
 
+    /// The server stops. What was told is written down though more is due, so that the next start does not tell it again.
+    pub(super) fn drain_push(&mut self, cx: &Turn<'_>) {
+        let users =
+            self.users.iter_mut().filter(|(_, user)| user.dues.as_ref().is_some_and(|dues| dues.has_last_row()));
+        let users: Vec<UserId> = users.map(|(user_id, _)| user_id).collect();
+        users.into_iter().for_each(|user_id| self.mark_dirty(user_id, cx.now.monotonic_ms));
+    }
+
     /// What a user who is here is to be notified of, if any device has ever subscribed.
     fn dues(&mut self, user_id: UserId) -> Option<&mut Dues> {
         self.users.resident(user_id)?.dues.as_deref_mut()

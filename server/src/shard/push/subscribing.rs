@@ -115,7 +115,7 @@ impl Shard {
         if !was_subscribed && user.is_subscribed() {
             let notified = storage::Notified { up_to: user.head, told: Vec::new() };
             batch.push(&Record::Notified { user: user_id, notified });
-            user.dues = Some(Box::new(Dues::default()));
+            user.dues = Some(Box::new(Dues::after(user.head)));
         }
         let groups: Vec<_> = match !was_subscribed {
             true => user.groups.iter().filter(|(_, row)| row.standing.is_member()).map(|(group, _)| *group).collect(),

@@ -88,6 +88,35 @@ fn more_than_there_is_room_for_waits_in_the_log_and_the_row_is_written_when_all_
 }
 
 #[test]
+fn the_row_before_a_stop_has_what_was_told_and_leaves_open_what_is_due() {
+    let (bea, cay, dan) = (with(8), with(9), with(10));
+    let mut dues = Dues::after(Seq(10));
+    for (peer, seq) in [(ANN, 11), (bea, 12), (cay, 13), (dan, 14)] {
+        add(&mut dues, peer, seq, "x", 0);
+    }
+    assert_eq!(dues.take_last_row(Seq(14)), None, "nothing was told");
+    tell(&mut dues, ANN, 10);
+    // One device of two has been told of this one.
+    dues.get(bea).unwrap().put_off = vec![DeviceId(2)];
+    tell(&mut dues, bea, 20);
+    // And of this one there is more by now.
+    tell(&mut dues, cay, 30);
+    add(&mut dues, cay, 15, "more", 0);
+    assert_eq!((dues.take_row(Seq(15)), dues.has_last_row()), (None, true));
+    let row = dues.take_last_row(Seq(15)).unwrap();
+    assert_eq!((row.up_to, &row.told[..]), (Seq(10), &[(ANN, Seq(11)), (cay, Seq(13))][..]));
+    assert_eq!(dues.take_last_row(Seq(15)), None, "nothing has changed");
+    // That device's notice is under way once more, and nobody knows whether it has it.
+    let due = dues.get(bea).unwrap();
+    (due.put_off, due.tickets) = (Vec::new(), vec![1]);
+    dues.drop_due(dan);
+    assert_eq!(dues.take_last_row(Seq(15)).unwrap().told.len(), 2);
+    // Without anything due it is the row of any time.
+    [bea, cay].into_iter().for_each(|of| dues.drop_due(of));
+    assert_eq!(dues.take_last_row(Seq(15)).unwrap().up_to, Seq(15));
+}
+
+#[test]
 fn what_is_acknowledged_is_not_due_and_costs_no_row() {
     let mut dues = Dues::default();
     add(&mut dues, ANN, 1, "one", 0);
