@@ -10,6 +10,7 @@ pub mod disk;
 pub mod fleet;
 pub mod foreign;
 pub mod frames;
+pub mod gateway;
 pub mod http;
 pub mod kills;
 pub mod load;

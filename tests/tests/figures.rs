@@ -320,6 +320,15 @@ fn the_table_of_limits_has_the_values_of_the_code() {
                 grouped(push::limits::HOST_UNDER_WAY_MAX as u64)
             ),
         ),
+        (
+            "notices handed to a push service of its own",
+            format!(
+                "{} each, within {} s; {} connections",
+                size(push::limits::HANDED_BYTES_MAX as u64),
+                push::limits::HANDED_READ_MAX.as_secs(),
+                grouped(push::limits::HANDED_CONNECTIONS_MAX as u64)
+            ),
+        ),
     ];
     let told = table("docs/SECURITY.md", "| limit | default |");
     let expected: Vec<_> = expected.map(|(limit, value)| (limit.to_owned(), value)).into();

@@ -5,15 +5,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
     process::{Command, Output},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU16, Ordering},
-    },
-    thread,
 };
 
 use proto_spec::{
@@ -22,83 +15,10 @@ use proto_spec::{
 };
 use serde_json::{Value, json};
 use server::config::Push;
-use tests::{connection::Connection, frames::offered, process::Installation, wait_until};
+use tests::{connection::Connection, frames::offered, gateway::Gateway, process::Installation, wait_until};
 
 const ALICE: u64 = 1;
 const BOB: u64 = 2;
-
-/// The headers of a request, in small letters.
-type Headers = BTreeMap<String, String>;
-
-/// The operator's gateway: it answers all requests with one status, and remembers those that it has taken.
-struct Gateway {
-    address: SocketAddr,
-    status: Arc<AtomicU16>,
-    /// Nobody is answered while it is held.
-    held: Arc<Mutex<()>>,
-    /// Whatever was asked, with what it was answered, in order.
-    asked: Arc<Mutex<Vec<Asked>>>,
-}
-
-/// The status that it was answered with, and what it was.
-type Asked = (u16, Headers, Value);
-
-impl Gateway {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (status, held) = (Arc::new(AtomicU16::new(200)), Arc::<Mutex<()>>::default());
-        let asked = Arc::<Mutex<Vec<_>>>::default();
-        let gateway = Self { address, status: Arc::clone(&status), held: Arc::clone(&held), asked: Arc::clone(&asked) };
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                // Whoever is killed amid a request has asked nothing.
-                let Ok(mut stream) = stream else { continue };
-                let Some((headers, body)) = request(&stream) else { continue };
-                let status = status.load(Ordering::SeqCst);
-                asked.lock().unwrap().push((status, headers, body));
-                drop(held.lock().unwrap());
-                let _ = write!(stream, "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-            }
-        });
-        gateway
-    }
-
-    fn answers(&self, status: u16) {
-        self.status.store(status, Ordering::SeqCst);
-    }
-
-    /// The bodies of what was answered so.
-    fn answered(&self, status: u16) -> Vec<Value> {
-        let asked = self.asked.lock().unwrap();
-        asked.iter().filter(|(answer, ..)| *answer == status).map(|(_, _, body)| body.clone()).collect()
-    }
-
-    /// Waits until it has answered something like this so.
-    #[track_caller]
-    fn has(&self, status: u16, notice: &Value) {
-        let is_like =
-            |body: &Value| notice.as_object().unwrap().iter().all(|(key, value)| &body["notice"][key] == value);
-        wait_until(&format!("{notice} answered with {status}"), || self.answered(status).iter().any(is_like));
-    }
-}
-
-/// One request: its headers, and what it holds.
-fn request(stream: &TcpStream) -> Option<(Headers, Value)> {
-    let mut reader = BufReader::new(stream);
-    let mut lines = reader.by_ref().lines();
-    let first = lines.next()?.ok()?;
-    assert_eq!(first, "POST /hook HTTP/1.1");
-    let mut headers = BTreeMap::new();
-    loop {
-        let line = lines.next()?.ok()?;
-        let Some((name, value)) = line.split_once(": ") else { break };
-        headers.insert(name.to_ascii_lowercase(), value.to_owned());
-    }
-    let mut body = vec![0; headers["content-length"].parse().unwrap()];
-    reader.read_exact(&mut body).ok()?;
-    Some((headers, serde_json::from_slice(&body).unwrap()))
-}
 
 /// A server that notifies by this gateway.
 fn installation(gateway: &Gateway) -> Installation {

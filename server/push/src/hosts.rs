@@ -11,6 +11,7 @@ use std::{
 
 use http::Uri;
 use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
 
 use crate::limits::ENDPOINT_BYTES_MAX;
 
@@ -46,7 +47,8 @@ pub struct HostRules {
 pub struct BadRule(pub String);
 
 /// What is wrong with an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BadEndpoint {
     /// Longer than [`ENDPOINT_BYTES_MAX`].
     #[error("the endpoint has {0} bytes, more than {ENDPOINT_BYTES_MAX}")]

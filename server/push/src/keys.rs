@@ -6,14 +6,27 @@ use aws_lc_rs::{
     hkdf, hmac,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Uri, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    limits::WEBHOOK_KEY_BYTES,
+    encryption,
+    limits::{SIGNATURE_AGE_MAX_S, WEBHOOK_KEY_BYTES},
     settings::{ServiceUrl, TagKey},
 };
+
+const ID: &str = "webhook-id";
+const TIMESTAMP: &str = "webhook-timestamp";
+const SIGNATURE: &str = "webhook-signature";
+
+/// What a signature begins with.
+const VERSION: &str = "v1,";
 
 /// What is wrong with a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,10 +92,23 @@ impl VapidKey {
         &self.public
     }
 
+    /// The same as text, as browsers and push services of their own write it.
+    #[must_use]
+    pub fn public_text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.public)
+    }
+
     /// A token of this key.
     pub(crate) fn sign(&self, claims: &impl Serialize) -> String {
         sign(&Header::new(Algorithm::ES256), claims, &self.private)
     }
+}
+
+/// What [`VapidKey::public_text`] has written; none: it is no public key of P-256.
+#[must_use]
+pub fn public_from_text(text: &str) -> Option<[u8; 65]> {
+    let key = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+    encryption::is_public_key(&key).then_some(key)
 }
 
 /// What APNs knows this server by: a key of the developer's account, as the file `AuthKey_….p8` has it.
@@ -225,11 +251,58 @@ impl WebhookKey {
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
     }
 
-    /// The signature of a request.
-    pub(crate) fn sign(&self, parts: &[&[u8]]) -> String {
-        let mut context = hmac::Context::with_key(&self.0);
-        parts.iter().for_each(|part| context.update(part));
-        STANDARD.encode(context.sign())
+    /// A request to post this JSON, signed as Standard Webhooks says, at a time in seconds since 1970. `id` is the same each time that it is
+    /// sent.
+    pub(crate) fn post(&self, url: Uri, id: &str, now_s: u64, body: Vec<u8>) -> Request<Bytes> {
+        let timestamp = now_s.to_string();
+        let signature = hmac::sign(&self.0, &signed(id, &timestamp, &body));
+        Request::post(url)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(ID, id)
+            .header(TIMESTAMP, timestamp)
+            .header(SIGNATURE, format!("{VERSION}{}", STANDARD.encode(signature)))
+            .body(body.into())
+            .expect("a URL that was read, and headers that can stand there")
+    }
+
+    /// Whether a request is signed with this key, and lately. The time is in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// It is not.
+    pub(crate) fn verify(&self, headers: &HeaderMap, body: &[u8], now_s: u64) -> Result<(), BadSignature> {
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let parts = (header(ID), header(TIMESTAMP), header(SIGNATURE).and_then(|text| text.strip_prefix(VERSION)));
+        let (Some(id), Some(timestamp), Some(signature)) = parts else { return Err(BadSignature::Key) };
+        let signature = STANDARD.decode(signature).map_err(|_| BadSignature::Key)?;
+        hmac::verify(&self.0, &signed(id, timestamp, body), &signature).map_err(|_| BadSignature::Key)?;
+        let age_s = timestamp.parse().map_or(u64::MAX, |sent_s: u64| now_s.abs_diff(sent_s));
+        if age_s > SIGNATURE_AGE_MAX_S { Err(BadSignature::Time) } else { Ok(()) }
+    }
+}
+
+/// What a signature is of.
+fn signed(id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
+    [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat()
+}
+
+/// Why a request is not taken for one of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.words())]
+pub enum BadSignature {
+    /// It is not signed, or with another key.
+    Key,
+    /// It was signed at another time.
+    Time,
+}
+
+impl BadSignature {
+    /// What it says.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Key => "the request is not signed with the key of this service",
+            Self::Time => "the request was signed minutes ago, or the clocks differ",
+        }
     }
 }
 

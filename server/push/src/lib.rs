@@ -9,9 +9,12 @@
 //! push.counters().of(ProviderKind::WebPush)          // for the metrics
 //! push.stop()                                        // ends what is under way, gives back what waits
 //! ```
+//!
+//! With [`settings::Way::Services`] processes of their own talk to the providers, which is [`handover`].
 
 pub mod counters;
 pub mod encryption;
+pub mod handover;
 pub mod hosts;
 mod http;
 pub mod keys;
@@ -27,4 +30,4 @@ mod transport;
 pub use counters::Counters;
 pub use notice::{Kind, Notice, Outcome, Provider, ProviderKind, Refusal, Show, Subscription, Trouble, Urgency};
 pub use service::{Offers, Push};
-pub use settings::{BadSubscription, Settings};
+pub use settings::{BadSubscription, Settings, Way};

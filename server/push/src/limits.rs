@@ -116,3 +116,29 @@ pub const FCM_TOKEN_PAUSE_S: u64 = 5;
 
 /// Threads that look up names. A lookup that hangs keeps its thread for as long as the system's resolver takes, half a minute or so.
 pub const LOOKUPS_MAX: usize = 4;
+
+/// Longest notice that a node hands to a process, in bytes of JSON: its text with each character escaped, and the longest token.
+pub const HANDED_BYTES_MAX: usize = 32 * 1024;
+
+/// How long a process waits for the whole of one: the way from a node takes milliseconds.
+pub const HANDED_READ_MAX: Duration = Duration::from_secs(10);
+
+/// Connections that a process has, each with one request at a time: what four nodes have under way at most. More wait until one ends.
+pub const HANDED_CONNECTIONS_MAX: usize = 4 * UNDER_WAY_MAX;
+
+/// For how long a process keeps a connection that says nothing: nodes end theirs before.
+pub const HANDED_IDLE_MAX: Duration = IDLE_MAX.saturating_add(Duration::from_secs(10));
+
+/// How long a process that stops waits for what it has: supervisors kill after 10 seconds or more.
+pub const HANDED_STOP_MAX: Duration = Duration::from_secs(8);
+
+/// How old a signature may be, in seconds, and how far clocks may differ: what Standard Webhooks recommends.
+pub const SIGNATURE_AGE_MAX_S: u64 = 5 * 60;
+
+/// For how long a process that does not answer is left alone at the longest. Others do its part meanwhile, so to ask costs little.
+pub const SERVICE_REST_MAX: Duration = Duration::from_secs(30);
+
+/// Processes that a node hands to: more than any number of notices needs.
+pub const SERVICES_MAX: usize = 64;
+
+const _: () = assert!(6 * TEXT_BYTES_MAX + DEVICE_TOKEN_BYTES_MAX + 1024 <= HANDED_BYTES_MAX);

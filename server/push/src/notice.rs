@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use proto_spec::{ConversationId, DeviceId, TimestampMs, UserId};
+use serde::{Deserialize, Serialize};
 
 use crate::settings::BadSubscription;
 
@@ -49,7 +50,8 @@ pub enum Kind {
 }
 
 /// How soon the device should have it (RFC 8030, 5.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Urgency {
     /// When the device is awake anyway and has power or Wi-Fi.
     Low,
@@ -60,7 +62,7 @@ pub enum Urgency {
 }
 
 /// Where the notices of one device go, and how much they may say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscription {
     /// Who passes them on to the device, and how that one knows it.
     pub provider: Provider,
@@ -69,7 +71,8 @@ pub struct Subscription {
 }
 
 /// What the user allows a notice to say. How many messages are unread is said always.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Show {
     /// Neither who wrote nor where.
     Nothing,
@@ -83,15 +86,18 @@ pub enum Show {
 /// subscription asks there first.
 ///
 /// It is shown without the address, with which anybody could write to the device.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Provider {
     /// Web Push, as `PushSubscription` of the browser tells it.
     WebPush {
         /// The URL, at most [`crate::limits::ENDPOINT_BYTES_MAX`] bytes.
         endpoint: String,
         /// The browser's public key: a point of P-256, not compressed.
+        #[serde(with = "base64url")]
         p256dh: [u8; 65],
         /// The secret that the browser shares with this server.
+        #[serde(with = "base64url")]
         auth: [u8; 16],
     },
     /// The operator's own gateway.
@@ -131,7 +137,8 @@ impl fmt::Debug for Provider {
 }
 
 /// The kinds of providers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ProviderKind {
     /// Web Push.
     WebPush,
@@ -157,10 +164,17 @@ impl ProviderKind {
             Self::Apns => "apns",
         }
     }
+
+    /// The one with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 /// How a notice ended. The caller gets the notice back with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The provider has taken it. Whether the device gets it, nobody says.
     Delivered,
@@ -182,7 +196,8 @@ pub enum Outcome {
 }
 
 /// Why a notice was refused for good.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// This server has no configuration for the provider. The subscription may be good, and with one it would be used again.
     NotConfigured,
@@ -209,7 +224,8 @@ impl From<BadSubscription> for Refusal {
 }
 
 /// Why an attempt failed that may be repeated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Trouble {
     /// The name of the host was not found.
     Lookup,
@@ -225,12 +241,30 @@ pub enum Trouble {
     Status(u16),
     /// The provider's token for this server could not be had or was not taken.
     Token,
+    /// No push service of those that are processes of their own takes it.
+    Services,
 }
 
 impl Trouble {
     /// Whether it says that the host itself is not well. Else it has answered, and asks for patience.
     #[must_use]
     pub const fn is_of_host(self) -> bool {
-        !matches!(self, Self::Status(429))
+        !matches!(self, Self::Status(429) | Self::Services)
+    }
+}
+
+/// Keys as text.
+mod base64url {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(from: D) -> Result<[u8; N], D::Error> {
+        let text = String::deserialize(from)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(D::Error::custom)?;
+        bytes.try_into().map_err(|_| D::Error::custom("a key of another length"))
     }
 }

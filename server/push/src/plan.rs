@@ -4,7 +4,7 @@
 //! older one is under way, so that a device never sees an older one last. What waits is bounded in all and for each host, what is under
 //! way as well. Each notice that comes in goes out once: as an attempt, which comes back, or with its outcome.
 
-mod circuit;
+pub(crate) mod circuit;
 mod wait;
 
 #[cfg(test)]
@@ -16,7 +16,9 @@ use std::{
     time::Duration,
 };
 
+use http::Uri;
 use proto_spec::{ConversationId, DeviceId, UserId};
+use serde::{Deserialize, Serialize};
 
 use self::circuit::Circuit;
 use crate::{
@@ -38,6 +40,14 @@ pub struct HostName {
     pub authority: Arc<str>,
 }
 
+impl HostName {
+    /// The host of a URL that is absolute.
+    pub(crate) fn of(provider: ProviderKind, url: &Uri) -> Self {
+        let authority = url.authority().expect("URLs are absolute where they are read").as_str();
+        Self { provider, authority: authority.to_ascii_lowercase().into() }
+    }
+}
+
 /// A notice that is to go to its provider now. It comes back by [`Plan::ended`].
 #[derive(Debug)]
 pub struct Attempt {
@@ -51,7 +61,8 @@ pub struct Attempt {
 }
 
 /// How an attempt ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// So, for good.
     Final(Outcome),

@@ -58,7 +58,7 @@ impl Answer {
     }
 
     /// The beginning of its body, if it is something that can be shown.
-    fn words(&self) -> Option<String> {
+    pub(crate) fn words(&self) -> Option<String> {
         reason(std::str::from_utf8(&self.body).ok()?)
     }
 }

@@ -16,11 +16,12 @@ use tokio::{
 
 use crate::{
     counters::Counters,
+    handover::node::Node,
     limits::{LOOKUPS_MAX, OFFERED_MAX, TAKEN_TURN_MAX, TEXT_BYTES_MAX},
-    notice::{Kind, Notice, Outcome, Refusal},
-    plan::{Attempt, Moment, Next, Plan, Verdict},
+    notice::{Kind, Notice, Outcome, Refusal, Subscription},
+    plan::{Attempt, HostName, Moment, Next, Plan, Verdict},
     provider,
-    settings::Settings,
+    settings::{BadSubscription, Way},
     transport::Transport,
 };
 
@@ -67,16 +68,16 @@ impl Push {
     /// # Errors
     ///
     /// When the system gives no thread or no `epoll`.
-    pub fn start(settings: Settings, ended: impl FnMut(Notice, Outcome) + Send + 'static) -> io::Result<Self> {
+    pub fn start(way: impl Into<Way>, ended: impl FnMut(Notice, Outcome) + Send + 'static) -> io::Result<Self> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         // For lookups of names alone.
         let runtime = runtime.max_blocking_threads(LOOKUPS_MAX).enable_all().build()?;
         let counters = Arc::new(Counters::default());
         let (offers, offered) = mpsc::channel(OFFERED_MAX);
         let (close, closed) = watch::channel(());
-        let numbers = counters.clone();
+        let (numbers, way) = (counters.clone(), way.into());
         let run = move || {
-            let desk = Desk::new(settings, numbers, ended);
+            let desk = Desk::new(way, numbers, ended);
             LocalSet::new().block_on(&runtime, desk.run(offered, closed));
             // A lookup may still hang, which nobody waits for.
             runtime.shutdown_background();
@@ -112,18 +113,22 @@ impl Push {
 struct Desk<E> {
     began: Instant,
     plan: Plan,
-    transport: Rc<Transport>,
+    hands: Rc<Hands>,
     counters: Arc<Counters>,
     attempts: JoinSet<(Attempt, Verdict)>,
     ended: E,
 }
 
 impl<E: FnMut(Notice, Outcome)> Desk<E> {
-    fn new(settings: Settings, counters: Arc<Counters>, ended: E) -> Self {
+    fn new(way: Way, counters: Arc<Counters>, ended: E) -> Self {
+        let pace = match &way {
+            Way::Own(settings) => settings.pace,
+            Way::Services(services) => services.pace,
+        };
         Self {
             began: Instant::now(),
-            plan: Plan::new(settings.pace),
-            transport: Rc::new(Transport::new(settings)),
+            plan: Plan::new(pace),
+            hands: Rc::new(Hands::of(way)),
             counters,
             attempts: JoinSet::new(),
             ended,
@@ -174,7 +179,7 @@ impl<E: FnMut(Notice, Outcome)> Desk<E> {
 
     fn take(&mut self, notice: Notice) {
         self.counters.offered(notice.subscription.provider.kind());
-        let host = match self.transport.settings().host_of(&notice.subscription) {
+        let host = match self.hands.host_of(&notice.subscription) {
             Ok(host) => host,
             Err(bad) => return self.end(notice, Outcome::Refused(bad.into())),
         };
@@ -197,9 +202,9 @@ impl<E: FnMut(Notice, Outcome)> Desk<E> {
                 Next::Ended(notice, outcome) => self.end(notice, outcome),
                 Next::Begin(attempt) => {
                     self.counters.handed_over(attempt.notice.subscription.provider.kind());
-                    let (transport, left) = (self.transport.clone(), attempt.expires.0.saturating_sub(now.0));
+                    let (hands, left) = (self.hands.clone(), attempt.expires.0.saturating_sub(now.0));
                     self.attempts.spawn_local(async move {
-                        let verdict = transport.send(&attempt.notice, left).await;
+                        let verdict = hands.send(&attempt.notice, left).await;
                         (attempt, verdict)
                     });
                 }
@@ -228,6 +233,35 @@ impl<E: FnMut(Notice, Outcome)> Desk<E> {
 
     fn give_back(&mut self, notice: Notice) {
         self.end(notice, Outcome::Later(Duration::ZERO));
+    }
+}
+
+/// Who makes the attempts.
+enum Hands {
+    Own(Box<Transport>),
+    Services(Box<Node>),
+}
+
+impl Hands {
+    fn of(way: Way) -> Self {
+        match way {
+            Way::Own(settings) => Self::Own(Box::new(Transport::new(*settings))),
+            Way::Services(services) => Self::Services(Box::new(Node::new(*services))),
+        }
+    }
+
+    fn host_of(&self, subscription: &Subscription) -> Result<HostName, BadSubscription> {
+        match self {
+            Self::Own(transport) => transport.settings().host_of(subscription),
+            Self::Services(node) => node.host_of(subscription),
+        }
+    }
+
+    async fn send(&self, notice: &Notice, left: Duration) -> Verdict {
+        match self {
+            Self::Own(transport) => transport.send(notice, left).await,
+            Self::Services(node) => node.send(notice, left).await,
+        }
     }
 }
 

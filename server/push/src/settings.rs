@@ -1,12 +1,14 @@
 //! Settings: what an operator configures of push, read and checked. Each provider may be absent.
 
-use std::{str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use http::Uri;
 use rustls::RootCertStore;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     encryption,
+    handover::node::Services,
     hosts::{BadEndpoint, HostRules},
     keys::{ApnsKey, BundleId, ServiceAccount, VapidKey, WebhookKey},
     limits,
@@ -30,6 +32,57 @@ pub struct Settings {
     pub roots: RootCertStore,
     /// How long to wait for what.
     pub pace: Pace,
+}
+
+/// Who hands notices to providers.
+pub enum Way {
+    /// This process.
+    Own(Box<Settings>),
+    /// Processes of their own.
+    Services(Box<Services>),
+}
+
+impl From<Settings> for Way {
+    fn from(settings: Settings) -> Self {
+        Self::Own(Box::new(settings))
+    }
+}
+
+impl From<Services> for Way {
+    fn from(services: Services) -> Self {
+        Self::Services(Box::new(services))
+    }
+}
+
+impl Way {
+    /// The providers that notices go to.
+    #[must_use]
+    pub fn providers(&self) -> Vec<ProviderKind> {
+        match self {
+            Self::Own(settings) => settings.providers(),
+            Self::Services(services) => services.providers.clone(),
+        }
+    }
+
+    /// What browsers subscribe with, if they can.
+    #[must_use]
+    pub fn server_key(&self) -> Option<[u8; 65]> {
+        match self {
+            Self::Own(settings) => settings.web_push.as_ref().map(|web_push| *web_push.key.public()),
+            Self::Services(services) => services.server_key,
+        }
+    }
+
+    /// Which hosts their endpoints may name.
+    #[must_use]
+    pub fn hosts(&self) -> HostRules {
+        match self {
+            Self::Own(settings) => {
+                settings.web_push.as_ref().map_or(HostRules::NONE, |web_push| web_push.hosts.clone())
+            }
+            Self::Services(services) => services.hosts.clone(),
+        }
+    }
 }
 
 /// Web Push.
@@ -123,7 +176,8 @@ impl Default for Pace {
 }
 
 /// What is wrong with a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BadSubscription {
     /// The server does not send by this provider.
     #[error("this server does not send by {}", .0.name())]
@@ -167,6 +221,18 @@ fn check_token(kind: ProviderKind, token: &str) -> Result<(), BadSubscription> {
 }
 
 impl Settings {
+    /// The providers that are there.
+    #[must_use]
+    pub fn providers(&self) -> Vec<ProviderKind> {
+        let is_there = |kind: &ProviderKind| match kind {
+            ProviderKind::WebPush => self.web_push.is_some(),
+            ProviderKind::Webhook => self.webhook.is_some(),
+            ProviderKind::Fcm => self.fcm.is_some(),
+            ProviderKind::Apns => self.apns.is_some(),
+        };
+        ProviderKind::ALL.into_iter().filter(is_there).collect()
+    }
+
     /// Which host a notice for this subscription goes to, if it may.
     ///
     /// # Errors
@@ -190,8 +256,7 @@ impl Settings {
                 url.0.clone()
             }
         };
-        let authority = uri.authority().expect("URLs are absolute where they are read").as_str();
-        Ok(HostName { provider: kind, authority: authority.to_ascii_lowercase().into() })
+        Ok(HostName::of(kind, &uri))
     }
 }
 
@@ -208,6 +273,12 @@ impl FromStr for ServiceUrl {
         let uri = text.parse::<Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
         let good = uri.filter(|uri| uri.authority().is_some_and(|authority| !authority.as_str().contains('@')));
         good.filter(|_| !text.contains('#')).map(Self).ok_or_else(|| BadUrl(text.to_owned()))
+    }
+}
+
+impl fmt::Display for ServiceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

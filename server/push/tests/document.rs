@@ -47,6 +47,18 @@ fn the_bounds_of_the_document_are_those_of_the_code() {
             seconds(limits::ANSWER_MAX),
             seconds(limits::CONNECT_MAX)
         ),
+        format!("{} KiB of JSON, within {} s |", limits::HANDED_BYTES_MAX / 1024, seconds(limits::HANDED_READ_MAX)),
+        format!("each with one notice at a time | {} |", grouped(limits::HANDED_CONNECTIONS_MAX)),
+        format!("connection that says nothing | {} s |", seconds(limits::HANDED_IDLE_MAX)),
+        format!("how that ended which it has, for {} s at most", seconds(limits::HANDED_STOP_MAX)),
+        format!("processes that a server hands to | {} |", limits::SERVICES_MAX),
+        format!("wrong or more than {} minutes old", limits::SIGNATURE_AGE_MAX_S / 60),
+        format!(
+            "fails {} times in a row, or answers as no push service of this secret does, rests for {} s, then twice as long each time, up to {} s",
+            limits::FAILURES_MAX,
+            seconds(limits::REST_FIRST),
+            seconds(limits::SERVICE_REST_MAX)
+        ),
         format!("A gateway answers within {} s", seconds(limits::ANSWER_MAX)),
         {
             let [first @ .., last] = hosts::KNOWN.map(|host| format!("`{host}`"));

@@ -91,7 +91,13 @@ impl Findings {
         let own_key = config.data_dir.join(WEB_PUSH_KEY);
         let by = match push::load(&config.push, &config.data_dir) {
             Ok(None) => return,
-            Ok(Some(settings)) => push::providers(&settings).map(Provider::name).collect::<Vec<_>>().join(", "),
+            Ok(Some(way)) => {
+                let by: Vec<_> = push::providers(&way).into_iter().map(Provider::name).collect();
+                let services = &config.push.services.urls;
+                let through =
+                    if services.is_empty() { String::new() } else { format!(" through {}", services.join(", ")) };
+                by.join(", ") + &through
+            }
             Err(PushFileError::File(KeyFileError::NotFound { path })) if path == own_key => {
                 format!("the key {}, which it would make", path.display())
             }

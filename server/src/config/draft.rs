@@ -18,7 +18,7 @@ use toml::{
 };
 
 use super::{
-    Check, Config, ConfigError, Place, Problem,
+    Check, Config, ConfigError, Place, Problem, Push,
     key::{Found, Key, Refusal, Slot},
     syntax, unknown,
 };
@@ -223,6 +223,16 @@ impl Draft {
         let config = self.config.clone();
         config.check(&mut self.check());
         self.values()
+    }
+
+    /// What a push service that is a process of its own reads of a configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with everything that is wrong.
+    pub fn finish_push_service(mut self) -> Result<Push, ConfigError> {
+        let push = self.config.push.clone();
+        push.check_process(&mut self.check());
+        self.values().map(|config| config.push)
     }
 
     fn check(&mut self) -> Check<'_> {

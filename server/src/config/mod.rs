@@ -54,7 +54,7 @@ use key::{Key, Slot, Words, bytes, count, millis, seconds};
 pub use limits::Limits;
 pub use listen::{AdminListen, Listen, Tls, Transport};
 pub use presence::Presence;
-pub use push::{Apns, Push, WebPush};
+pub use push::{Apns, Push, Services, WebPush};
 use quantity::{Unit, human};
 pub use store::{Ack, Backend, FoundationDb, HAS_FOUNDATIONDB, NOT_BUILT, Store};
 pub use web::{Page, Web};

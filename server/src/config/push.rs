@@ -1,9 +1,17 @@
 //! `[push]`: whom people are notified by while they are away. Owns its keys, defaults and bounds. Which provider is used is which of them
 //! has what it needs; without any nobody is notified.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
-use push::hosts::{HostRule, KNOWN};
+use push::{
+    ProviderKind,
+    hosts::{HostRule, KNOWN},
+    limits::SERVICES_MAX,
+    settings::ServiceUrl,
+};
 
 use super::{
     Check, file,
@@ -23,6 +31,8 @@ pub struct Push {
     pub fcm: Fcm,
     /// The Apple Push Notification service.
     pub apns: Apns,
+    /// Processes of their own that talk to the providers instead of this server.
+    pub services: Services,
 }
 
 /// Web Push, to browsers.
@@ -69,6 +79,33 @@ pub struct Apns {
     pub sandbox: bool,
 }
 
+/// Push services that are processes of their own. The address is read by such a process, the key by both, and the rest by servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Services {
+    /// Where the processes are; none: this server talks to the providers itself.
+    pub urls: Vec<String>,
+    /// File of the key that servers prove themselves to them with.
+    pub key_file: PathBuf,
+    /// The providers that they talk to.
+    pub providers: Vec<String>,
+    /// The public part of their key of Web Push, as they tell it.
+    pub web_push_key: String,
+    /// Where such a process listens.
+    pub listen: SocketAddr,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self {
+            urls: Vec::new(),
+            key_file: PathBuf::new(),
+            providers: Vec::new(),
+            web_push_key: String::new(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7602)),
+        }
+    }
+}
+
 impl Default for WebPush {
     fn default() -> Self {
         let hosts = KNOWN.map(str::to_owned).to_vec();
@@ -84,6 +121,7 @@ impl Default for Push {
             webhook: Webhook::default(),
             fcm: Fcm::default(),
             apns: Apns::default(),
+            services: Services::default(),
         }
     }
 }
@@ -106,10 +144,27 @@ fn check_host(text: &str) -> Result<(), Refusal> {
     Err(if name.parse::<HostRule>().is_ok() { refusal.meant(format!("[\"{name}\"]")) } else { refusal })
 }
 
+fn check_url(text: &str) -> Result<(), Refusal> {
+    text.parse::<ServiceUrl>().map(drop).map_err(|bad| Refusal::because(bad.to_string()))
+}
+
+fn check_provider(text: &str) -> Result<(), Refusal> {
+    match ProviderKind::named(text) {
+        Some(_) => Ok(()),
+        None => Err(Refusal::because(format!("{text:?} is no provider"))),
+    }
+}
+
 impl Push {
     /// Whether anybody is notified.
     #[must_use]
     pub fn is_on(&self) -> bool {
+        self.has_provider() || !self.services.urls.is_empty()
+    }
+
+    /// Whether this process is to talk to a provider.
+    #[must_use]
+    pub fn has_provider(&self) -> bool {
         let Self { web_push, webhook, fcm, apns, .. } = self;
         !web_push.contact.is_empty() || !webhook.url.is_empty() || is_set(&fcm.account_file) || is_set(&apns.key_file)
     }
@@ -121,7 +176,7 @@ impl Push {
     }
 
     pub(super) fn keys(&mut self) -> Vec<Key<'_>> {
-        let Self { delay_ms, web_push, webhook, fcm, apns } = self;
+        let Self { delay_ms, web_push, webhook, fcm, apns, services } = self;
         let text = |value, example| Slot::Text { value, example };
         vec![
             Key { name: "push.delay_ms", slot: millis(delay_ms, 0..=600_000).into() },
@@ -152,10 +207,109 @@ impl Push {
             Key { name: "push.apns.team_id", slot: text(&mut apns.team_id, "DEF123GHIJ") },
             Key { name: "push.apns.topic", slot: text(&mut apns.topic, "example.chat") },
             Key { name: "push.apns.sandbox", slot: Slot::Switch(&mut apns.sandbox) },
+            Key {
+                name: "push.services.urls",
+                slot: Slot::Texts {
+                    value: &mut services.urls,
+                    check: check_url,
+                    what: "URLs, each with http or https, a host and perhaps a port",
+                    example: "http://10.0.0.5:7602",
+                },
+            },
+            Key {
+                name: "push.services.key_file",
+                slot: file(
+                    &mut services.key_file,
+                    "/etc/ringpost/push-services.key",
+                    "that there are no such processes",
+                ),
+            },
+            Key {
+                name: "push.services.providers",
+                slot: Slot::Texts {
+                    value: &mut services.providers,
+                    check: check_provider,
+                    what: "providers: \"web_push\", \"webhook\", \"fcm\", \"apns\"",
+                    example: "web_push",
+                },
+            },
+            Key {
+                name: "push.services.web_push_key",
+                slot: text(
+                    &mut services.web_push_key,
+                    "BNcRdreALRFXTkOOUHK1EtK2wtaz5Ry4YfYCA_0QTpQtUbVlUls0VJXg7A8u-Ts1XbjhazAkj7I99e8QcYP7DkM",
+                ),
+            },
+            Key { name: "push.services.listen", slot: Slot::Address(&mut services.listen) },
         ]
     }
 
+    /// How the values go together for a server.
     pub(super) fn check(&self, check: &mut Check<'_>) {
+        self.check_providers(check);
+        let Self { web_push, services, .. } = self;
+        let is_cluster = check.config.cluster.name().is_some() || check.config.cluster.file().is_some();
+        check.that(
+            !is_cluster || web_push.contact.is_empty() || is_set(&web_push.key_file),
+            &["push.web_push.key_file", "push.web_push.contact"],
+            || "is needed in a cluster: browsers subscribe with one key, whichever node they come to".to_owned(),
+        );
+        let has_services = !services.urls.is_empty();
+        check.that(!has_services || !self.has_provider(), &["push.services.urls"], || {
+            "are not used beside providers of this server's own: name these in the file of `ringpost push-service`"
+                .to_owned()
+        });
+        check.that(services.urls.len() <= SERVICES_MAX, &["push.services.urls"], || {
+            format!("are more than {SERVICES_MAX}")
+        });
+        check.that(
+            !has_services || is_set(&services.key_file),
+            &["push.services.key_file", "push.services.urls"],
+            || "is needed with push.services.urls: they take what is signed with it".to_owned(),
+        );
+        check.that(
+            has_services != services.providers.is_empty(),
+            &["push.services.providers", "push.services.urls"],
+            || "push.services.providers and push.services.urls need each other".to_owned(),
+        );
+        let by_web_push = services.providers.iter().any(|provider| provider == ProviderKind::WebPush.name());
+        check.that(
+            by_web_push != services.web_push_key.is_empty(),
+            &["push.services.web_push_key", "push.services.providers"],
+            || {
+                "is needed with the provider \"web_push\", and with it alone: `ringpost push-service` tells it at its start"
+                    .to_owned()
+            },
+        );
+    }
+
+    /// How the values go together for a push service that is a process of its own.
+    pub(super) fn check_process(&self, check: &mut Check<'_>) {
+        self.check_providers(check);
+        let Self { web_push, services, .. } = self;
+        check.that(self.has_provider(), &["push.web_push.contact"], || {
+            "there is no provider: name one in [push.web_push], [push.webhook], [push.fcm] or [push.apns]".to_owned()
+        });
+        check.that(is_set(&services.key_file), &["push.services.key_file"], || {
+            "is needed: what is not signed with it is not taken".to_owned()
+        });
+        let is_meant = check.config.allow_plain_tcp_beyond_loopback;
+        check.that(services.listen.ip().is_loopback() || is_meant, &["push.services.listen"], || {
+            "texts would go over the network in plain: have a proxy on this machine speak https to servers, or write \
+             allow_plain_tcp_beyond_loopback = true, if that network is yours"
+                .to_owned()
+        });
+        check.that(services.urls.is_empty(), &["push.services.urls"], || {
+            "is for servers: a push service hands nothing on".to_owned()
+        });
+        check.that(
+            web_push.contact.is_empty() || is_set(&web_push.key_file),
+            &["push.web_push.key_file", "push.web_push.contact"],
+            || "is needed: browsers subscribe with one key, whichever push service sends to them".to_owned(),
+        );
+    }
+
+    fn check_providers(&self, check: &mut Check<'_>) {
         let Self { web_push, webhook, apns, .. } = self;
         check.that(
             !is_set(&web_push.key_file) || !web_push.contact.is_empty(),
@@ -181,18 +335,16 @@ impl Push {
             &["push.apns.key_file", "push.apns.key_id", "push.apns.team_id", "push.apns.topic"],
             || "needs push.apns.key_id, push.apns.team_id and push.apns.topic".to_owned(),
         );
-        let is_cluster = check.config.cluster.name().is_some() || check.config.cluster.file().is_some();
-        check.that(
-            !is_cluster || web_push.contact.is_empty() || is_set(&web_push.key_file),
-            &["push.web_push.key_file", "push.web_push.contact"],
-            || "is needed in a cluster: browsers subscribe with one key, whichever node they come to".to_owned(),
-        );
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::config::tests::{parse, problems};
+    use super::*;
+    use crate::config::{
+        ConfigError, Draft,
+        tests::{parse, problems},
+    };
 
     #[test]
     fn who_has_what_it_needs_is_used() {
@@ -221,6 +373,54 @@ mod tests {
             let found = problems(text);
             assert!(found.len() == 1 && found[0].key == key, "{text}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_server_has_providers_or_push_services_with_all_that_these_need() {
+        let whole = "urls = [\"http://10.0.0.5:7602\", \"https://push.chat.example\"]\nkey_file = \"k\"\n\
+                     providers = [\"web_push\", \"fcm\"]\nweb_push_key = \"x\"\n";
+        assert!(parse(&format!("[push.services]\n{whole}")).unwrap().push.is_on());
+        for (from, to, key) in [
+            ("key_file = \"k\"\n", "", "push.services.key_file"),
+            ("\"web_push\", \"fcm\"", "", "push.services.providers"),
+            ("\"web_push\", ", "", "push.services.web_push_key"),
+            ("web_push_key = \"x\"\n", "", "push.services.web_push_key"),
+            (
+                "web_push_key = \"x\"\n",
+                "web_push_key = \"x\"\n[push.fcm]\naccount_file = \"f\"\n",
+                "push.services.urls",
+            ),
+            ("http://10.0.0.5:7602", "10.0.0.5:7602", "push.services.urls"),
+            ("\"fcm\"", "\"gcm\"", "push.services.providers"),
+            ("urls = [", "listen = \"x\"\nurls = [", "push.services.listen"),
+        ] {
+            assert!(whole.contains(from));
+            let found = problems(&format!("[push.services]\n{}", whole.replacen(from, to, 1)));
+            assert!(found.len() == 1 && found[0].key == key, "{to}: {found:?}");
+        }
+        let many = "\"http://10.0.0.5:7602\",".repeat(SERVICES_MAX + 1);
+        let found = problems(&format!("[push.services]\n{}", whole.replace("\"http://10.0.0.5:7602\",", &many)));
+        assert!(found.len() == 1 && found[0].reason.contains("more than 64"), "{found:?}");
+    }
+
+    #[test]
+    fn a_push_service_needs_a_provider_a_secret_and_keys_that_all_of_them_have() {
+        let whole = "[push.services]\nkey_file = \"k\"\n[push.web_push]\ncontact = \"mailto:a@chat.example\"\nkey_file = \"w\"\n";
+        let push_service = |text: &str| Draft::parse(text, Path::new("x.toml")).finish_push_service();
+        assert!(push_service(whole).unwrap().has_provider());
+        for (from, to, key) in [
+            ("key_file = \"k\"", "", "push.services.key_file"),
+            ("key_file = \"w\"", "", "push.web_push.key_file"),
+            ("contact = \"mailto:a@chat.example\"\nkey_file = \"w\"", "", "push.web_push.contact"),
+            ("key_file = \"k\"", "key_file = \"k\"\nlisten = \"0.0.0.0:7602\"", "push.services.listen"),
+            ("key_file = \"k\"", "key_file = \"k\"\nurls = [\"http://10.0.0.5\"]", "push.services.urls"),
+        ] {
+            assert!(whole.contains(from));
+            let Err(ConfigError::Invalid(found)) = push_service(&whole.replacen(from, to, 1)) else { panic!("{to}") };
+            assert!(found.len() == 1 && found[0].key == key, "{to}: {found:?}");
+        }
+        let meant = whole.replace("key_file = \"k\"", "key_file = \"k\"\nlisten = \"0.0.0.0:7602\"");
+        push_service(&format!("allow_plain_tcp_beyond_loopback = true\n{meant}")).unwrap();
     }
 
     #[test]

@@ -8,14 +8,16 @@ use std::{
 
 use proto_spec::Provider;
 use push::{
-    Settings,
+    ProviderKind, Settings, Way,
+    handover::node::{News, Services},
     hosts::HostRules,
-    keys::{ApnsKey, BadKey, ServiceAccount, VapidKey, WebhookKey},
+    keys::{ApnsKey, BadKey, ServiceAccount, VapidKey, WebhookKey, public_from_text},
     limits::{APNS_URL, FCM_URL},
-    settings::{Apns, Fcm, Pace, TagKey, WebPush, Webhook},
+    settings::{Apns, Fcm, Pace, ServiceUrl, TagKey, WebPush, Webhook},
 };
 use rustls::RootCertStore;
 use thiserror::Error;
+use tracing::{info, warn};
 
 use crate::{
     config,
@@ -69,23 +71,73 @@ pub fn make_key(config: &config::Push, data: &Path) -> Result<(), KeyFileError> 
     keyfile::write_if_missing(&data.join(WEB_PUSH_KEY), VapidKey::generate_pem().as_bytes())
 }
 
-/// What the push service of a node with this data folder is made from; none: nobody is to be notified. Reads only.
+/// By whom people are notified of a node with this data folder; none: by nobody. Reads only.
 ///
 /// # Errors
 /// A file or a value can not be used.
-pub fn load(config: &config::Push, data: &Path) -> Result<Option<Settings>, PushFileError> {
-    if !config.is_on() {
-        return Ok(None);
+pub fn load(config: &config::Push, data: &Path) -> Result<Option<Way>, PushFileError> {
+    if !config.services.urls.is_empty() {
+        return services(config).map(|services| Some(services.into()));
     }
+    if config.has_provider() { own(config, data).map(|settings| Some(settings.into())) } else { Ok(None) }
+}
+
+/// The key that servers and push services of their own prove themselves with.
+///
+/// # Errors
+/// The file can not be used.
+pub fn services_key(config: &config::Push) -> Result<WebhookKey, PushFileError> {
+    webhook_key(&config.services.key_file, &mut Vec::new())
+}
+
+fn services(config: &config::Push) -> Result<Services, PushFileError> {
+    let config::Services { urls, providers, web_push_key, .. } = &config.services;
+    let urls = urls.iter().map(|url| value("push.services.urls", url)).collect::<Result<Vec<ServiceUrl>, _>>()?;
+    let server_key = match &**web_push_key {
+        "" => None,
+        text => Some(public_from_text(text).ok_or_else(|| PushFileError::Value {
+            key: "push.services.web_push_key",
+            error: format!(
+                "{text:?} is no public key of P-256 in base64url: `ringpost push-service` tells it at its start"
+            ),
+        })?),
+    };
+    let roots = roots();
+    if roots.is_empty() && config.services.urls.iter().any(|url| url.starts_with("https:")) {
+        return Err(PushFileError::NoRoots);
+    }
+    Ok(Services {
+        urls,
+        key: services_key(config)?,
+        // Each once, however often it is named.
+        providers: ProviderKind::ALL
+            .into_iter()
+            .filter(|kind| providers.iter().any(|name| name == kind.name()))
+            .collect(),
+        server_key,
+        hosts: host_rules(&config.web_push)?,
+        roots,
+        pace: Pace::default(),
+        tell: |news| match news {
+            News::Away { url, why } => {
+                warn!(url, why, "a push service takes no notices: others do its part, or they wait until it is back");
+            }
+            News::Back { url } => info!(url, "a push service takes notices again"),
+        },
+    })
+}
+
+/// What the push service of this process is made from.
+///
+/// # Errors
+/// A file or a value can not be used.
+pub fn own(config: &config::Push, data: &Path) -> Result<Settings, PushFileError> {
     // One that all nodes have, for the tags of conversations: that of the first provider there is.
     let mut secrets = Vec::new();
     let webhook = match &*config.webhook.url {
         "" => None,
         url => {
-            let path = &config.webhook.key_file;
-            let text = read(path, &mut secrets)?;
-            let text = String::from_utf8_lossy(&text);
-            let key = WebhookKey::from_text(text.trim_end()).map_err(|error| bad_key(path, error))?;
+            let key = webhook_key(&config.webhook.key_file, &mut secrets)?;
             Some(Webhook { url: value("push.webhook.url", url)?, key })
         }
     };
@@ -106,18 +158,25 @@ pub fn load(config: &config::Push, data: &Path) -> Result<Option<Settings>, Push
     if roots.is_empty() && !is_plain {
         return Err(PushFileError::NoRoots);
     }
-    Ok(Some(Settings { web_push, webhook, fcm, apns, tag_key, roots, pace: Pace::default() }))
+    Ok(Settings { web_push, webhook, fcm, apns, tag_key, roots, pace: Pace::default() })
 }
 
-/// The providers that these settings have.
-pub fn providers(settings: &Settings) -> impl Iterator<Item = Provider> {
-    let is_there = [
-        (Provider::WebPush, settings.web_push.is_some()),
-        (Provider::Webhook, settings.webhook.is_some()),
-        (Provider::Fcm, settings.fcm.is_some()),
-        (Provider::Apns, settings.apns.is_some()),
-    ];
-    is_there.into_iter().filter_map(|(provider, is_there)| is_there.then_some(provider))
+/// The providers that notices go to, as clients know them.
+#[must_use]
+pub fn providers(way: &Way) -> Vec<Provider> {
+    let provider = |kind| match kind {
+        ProviderKind::WebPush => Provider::WebPush,
+        ProviderKind::Webhook => Provider::Webhook,
+        ProviderKind::Fcm => Provider::Fcm,
+        ProviderKind::Apns => Provider::Apns,
+    };
+    way.providers().into_iter().map(provider).collect()
+}
+
+fn webhook_key(path: &Path, secrets: &mut Vec<Vec<u8>>) -> Result<WebhookKey, PushFileError> {
+    let text = read(path, secrets)?;
+    let text = String::from_utf8_lossy(&text);
+    WebhookKey::from_text(text.trim_end()).map_err(|error| bad_key(path, error))
 }
 
 fn web_push(config: &config::Push, data: &Path, secrets: &mut Vec<Vec<u8>>) -> Result<Option<WebPush>, PushFileError> {

@@ -501,8 +501,8 @@ impl Node {
     ///
     /// # Errors
     /// The system has no thread for it.
-    pub fn start_push(&self, settings: push::Settings) -> io::Result<()> {
-        super::push::start(&self.shared, settings)
+    pub fn start_push(&self, way: push::Way) -> io::Result<()> {
+        super::push::start(&self.shared, way)
     }
 
     /// Waits until the node has stopped. Says what that waited for, the longest first, as in "clients that go 812 ms, the

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crossbeam::channel::unbounded;
-use push::{Notice, Offers, Push, Settings};
+use push::{Notice, Offers, Push, Way};
 
 use super::{shared::Shared, thread::spawn};
 use crate::core::CoreMessage;
@@ -47,10 +47,10 @@ impl ToPush {
 ///
 /// # Errors
 /// The system has no thread for it.
-pub(super) fn start(shared: &Arc<Shared>, settings: Settings) -> io::Result<()> {
+pub(super) fn start(shared: &Arc<Shared>, way: Way) -> io::Result<()> {
     // As many wait here as cores have offered, which is bounded.
     let (tell, told) = unbounded();
-    let push = Push::start(settings, move |notice, outcome| _ = tell.send(Box::new((notice, outcome))))?;
+    let push = Push::start(way, move |notice, outcome| _ = tell.send(Box::new((notice, outcome))))?;
     let to = Arc::clone(shared);
     spawn("ringpost-pushed", move || {
         for ended in told {

@@ -15,5 +15,5 @@ pub mod pulse;
 mod push;
 pub mod shell;
 pub mod survey;
-pub(crate) mod throttle;
+pub mod throttle;
 pub mod web_link;

@@ -4,20 +4,20 @@ use crate::limits::WARN_MS;
 
 /// Tells of the first failure at once, and at most once in [`WARN_MS`] of those that have come since.
 #[derive(Debug, Default)]
-pub(crate) struct Throttle {
+pub struct Throttle {
     untold: u64,
     next_ms: u64,
 }
 
 impl Throttle {
     /// One more has happened. Whether it is to be told now: then for how many it stands.
-    pub(crate) fn another(&mut self, now_ms: u64) -> Option<u64> {
+    pub fn another(&mut self, now_ms: u64) -> Option<u64> {
         self.untold += 1;
         self.rest(now_ms)
     }
 
     /// How many have not been told, if they are to be told now.
-    pub(crate) fn rest(&mut self, now_ms: u64) -> Option<u64> {
+    pub fn rest(&mut self, now_ms: u64) -> Option<u64> {
         if self.untold == 0 || now_ms < self.next_ms {
             return None;
         }

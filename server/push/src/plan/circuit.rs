@@ -11,7 +11,7 @@ use crate::{limits::FAILURES_MAX, settings::Pace};
 
 /// The circuit of one host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Circuit {
+pub(crate) enum Circuit {
     /// Requests go.
     Closed { failures: u32 },
     /// None goes until then.
@@ -22,13 +22,13 @@ pub(super) enum Circuit {
 
 impl Circuit {
     /// Of a host that is not known yet.
-    pub(super) const NEW: Self = Self::Resting { until: Moment::START, rest: Duration::ZERO };
+    pub(crate) const NEW: Self = Self::Resting { until: Moment::START, rest: Duration::ZERO };
 
     /// Of a host that has just answered.
-    pub(super) const WELL: Self = Self::Closed { failures: 0 };
+    pub(crate) const WELL: Self = Self::Closed { failures: 0 };
 
     /// From when on a request may go. Absent while a probe is under way.
-    pub(super) const fn opens_at(self) -> Option<Moment> {
+    pub(crate) const fn opens_at(self) -> Option<Moment> {
         match self {
             Self::Closed { .. } => Some(Moment::START),
             Self::Resting { until, .. } => Some(until),
@@ -37,7 +37,7 @@ impl Circuit {
     }
 
     /// A request goes.
-    pub(super) const fn begun(self) -> Self {
+    pub(crate) const fn begun(self) -> Self {
         match self {
             Self::Closed { .. } | Self::Probing { .. } => self,
             Self::Resting { rest, .. } => Self::Probing { rest },
@@ -45,7 +45,7 @@ impl Circuit {
     }
 
     /// A request failed.
-    pub(super) fn failed(self, now: Moment, pace: &Pace) -> Self {
+    pub(crate) fn failed(self, now: Moment, pace: &Pace) -> Self {
         let resting = |rest: Duration| Self::Resting { until: now.after(rest), rest };
         match self {
             Self::Closed { failures } if failures + 1 < FAILURES_MAX => Self::Closed { failures: failures + 1 },
@@ -56,8 +56,16 @@ impl Circuit {
         }
     }
 
+    /// A request failed in a way that says that the next one would, too.
+    pub(crate) fn refused(self, now: Moment, pace: &Pace) -> Self {
+        match self {
+            Self::Closed { .. } => Self::Closed { failures: FAILURES_MAX }.failed(now, pace),
+            Self::Resting { .. } | Self::Probing { .. } => self.failed(now, pace),
+        }
+    }
+
     /// Whether requests are held back because some have failed.
-    pub(super) const fn is_open(self) -> bool {
+    pub(crate) const fn is_open(self) -> bool {
         match self {
             Self::Closed { .. } => false,
             Self::Resting { rest, .. } | Self::Probing { rest } => !rest.is_zero(),

@@ -1,7 +1,6 @@
 //! Webhook: a gateway of the operator's, by which any other way to a device can be attached. Requests are signed as Standard Webhooks
 //! says, for which receivers in many languages have a library.
 
-use http::{Request, header};
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Going, Sending};
@@ -36,15 +35,7 @@ pub(crate) fn request(settings: &Webhook, going: &Going<'_>, id: &str) -> Result
     };
     let body = Body { token, ttl: going.ttl_s, urgency, notice: Payload::of(going.notice, going.tag) };
     let body = serde_json::to_vec(&body).expect("nothing in it can be no JSON");
-    let timestamp = going.now_s.to_string();
-    let signature = settings.key.sign(&[id.as_bytes(), b".", timestamp.as_bytes(), b".", &body]);
-    let request = Request::post(settings.url.0.clone())
-        .header(header::CONTENT_TYPE, "application/json")
-        .header("webhook-id", id)
-        .header("webhook-timestamp", timestamp)
-        .header("webhook-signature", format!("v1,{signature}"))
-        .body(body.into())
-        .expect("a URL that was read, and headers that can stand there");
+    let request = settings.key.post(settings.url.0.clone(), id, going.now_s, body);
     Ok(Sending { request, reach: Reach::Any })
 }
 

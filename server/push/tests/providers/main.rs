@@ -5,6 +5,7 @@ mod answers;
 mod apns;
 mod endpoint;
 mod fcm;
+mod services;
 mod web_push;
 mod webhook;
 mod world;

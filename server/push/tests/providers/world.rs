@@ -4,7 +4,7 @@ use std::{sync::mpsc, time::Duration};
 
 use proto_spec::{ConversationId, DeviceId, TimestampMs, UserId};
 use push::{
-    Kind, Notice, Outcome, Provider, Push, Settings, Show, Subscription, Urgency,
+    Kind, Notice, Outcome, Provider, Push, Settings, Show, Subscription, Urgency, Way,
     settings::{Pace, TagKey},
 };
 use rustls::RootCertStore;
@@ -31,9 +31,9 @@ pub(crate) fn settings(roots: RootCertStore) -> Settings {
 }
 
 impl World {
-    pub(crate) fn start(settings: Settings) -> Self {
+    pub(crate) fn start(way: impl Into<Way>) -> Self {
         let (tell, outcomes) = mpsc::channel();
-        let push = Push::start(settings, move |notice, outcome| {
+        let push = Push::start(way, move |notice, outcome| {
             // A test that has seen enough does not listen any more.
             let _ = tell.send((notice, outcome));
         });

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Devices(DevicesArguments),
     /// Show why somebody was notified of a message while they were away, or was not.
     Push(PushArguments),
+    /// Send notifications for servers that name this process in push.services.urls.
+    PushService(PushServiceArguments),
     /// Show which nodes the cluster of the running server has, what each owns, and which of them this one reaches.
     Nodes(SurveyArguments),
     /// Show which node of the cluster of the running server owns which slots of users.
@@ -72,6 +74,7 @@ impl Arguments {
             Some(Command::Journal(JournalArguments { config, data, .. })) => (config, data),
             Some(Command::Devices(DevicesArguments { config, data, .. })) => (config, data),
             Some(Command::Push(PushArguments { config, data, .. })) => (config, data),
+            Some(Command::PushService(arguments)) => return shell::told(Some(&arguments.config), None),
             Some(
                 Command::Revoke(RevokeArguments { folder, .. })
                 | Command::Migrate(MigrateArguments { folder, .. })
@@ -235,6 +238,16 @@ pub(crate) enum PushAction {
         #[arg(value_name = "MESSAGE")]
         seq: u64,
     },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct PushServiceArguments {
+    /// Configuration file, of which [push] is read.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// How standard error is written: text or json. Otherwise text on a terminal, json elsewhere.
+    #[arg(long, value_name = "FORMAT", value_parser = parse_log_format)]
+    pub(crate) log_format: Option<Format>,
 }
 
 #[derive(clap::Args)]

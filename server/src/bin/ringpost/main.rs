@@ -7,6 +7,7 @@
 mod arguments;
 mod commands;
 mod greeting;
+mod push_service;
 mod serve;
 mod signals;
 mod start;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         }
         Some(Command::Devices(arguments)) => commands::devices(&arguments),
         Some(Command::Push(arguments)) => commands::push(&arguments),
+        Some(Command::PushService(arguments)) => push_service::push_service(&arguments),
         Some(Command::Nodes(arguments)) => commands::survey(&arguments, Part::Nodes),
         Some(Command::Map(arguments)) => commands::survey(&arguments, Part::Map),
         Some(Command::Drain(arguments)) => commands::drain(&arguments),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use push::hosts::HostRules;
 use server::{
     access::revocation::Revocations,
     commands::{
@@ -81,7 +80,7 @@ pub(crate) fn start_node(
             presence: config.presence.of_shards(),
             // Each core paces what it sends away itself.
             moves_per_s: (config.cluster.moves_per_s / u32::from(config.cores())).max(1),
-            push: push.as_ref().map(|settings| of_shards(settings, config.push.delay_ms)),
+            push: push.as_ref().map(|way| of_shards(way, config.push.delay_ms)),
         },
         data: Arc::clone(data),
         journal,
@@ -123,13 +122,12 @@ pub(crate) fn start_node(
     Ok(started)
 }
 
-/// What shards must know of the push service.
-fn of_shards(settings: &push::Settings, delay_ms: u64) -> PushSettings {
-    let providers = files::push::providers(settings).map(|provider| 1 << provider.byte()).sum();
-    let server_key = settings.web_push.as_ref().map(|web_push| *web_push.key.public());
-    let hosts = settings.web_push.as_ref().map_or(HostRules::NONE, |web_push| web_push.hosts.clone());
+/// What shards must know of how people are notified.
+fn of_shards(way: &push::Way, delay_ms: u64) -> PushSettings {
+    let providers = files::push::providers(way).into_iter().map(|provider| 1 << provider.byte()).sum();
     // Once in a process.
-    PushSettings { delay_ms, providers, server_key, hosts: Box::leak(Box::new(hosts)) }
+    let hosts = Box::leak(Box::new(way.hosts()));
+    PushSettings { delay_ms, providers, server_key: way.server_key(), hosts }
 }
 
 /// A node that starts on whatever store.
