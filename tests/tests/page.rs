@@ -26,7 +26,7 @@ fn get(address: SocketAddr, path: &str, headers: &str) -> Answer {
 /// What of the server a text names between quotes.
 fn named(text: &str) -> impl Iterator<Item = &str> {
     let quoted = text.split(['"', '\'']);
-    quoted.filter(|path| ["/app/", "/client/"].iter().any(|folder| path.starts_with(folder)))
+    quoted.filter(|path| path.starts_with("/app/"))
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_browser_gets_the_page_with_all_that_it_names_and_may_run_nothing_else() {
             assert_eq!(get(address, more, "").status, 200, "{more}, which {path} names");
         }
     }
-    for path in ["/app/test/serve.js", "/app/README.md", "/client/index.d.ts", "/app/../Cargo.toml", "/%61pp/main.js"] {
+    for path in ["/app/test/serve.js", "/app/README.md", "/client/index.js", "/app/../Cargo.toml", "/%61pp/main.js"] {
         assert_eq!(get(address, path, "").status, 404, "{path}");
     }
 }
@@ -56,19 +56,19 @@ fn a_browser_gets_the_page_with_all_that_it_names_and_may_run_nothing_else() {
 #[test]
 fn what_a_browser_has_is_not_sent_again_and_what_it_can_unpack_is_sent_packed() {
     let (_server, address) = serving(Page::Loopback);
-    let whole = get(address, "/client/client.js", "");
-    let packed = get(address, "/client/client.js", "Accept-Encoding: br, gzip;q=0.8\r\n");
+    let whole = get(address, "/app/main.js", "");
+    let packed = get(address, "/app/main.js", "Accept-Encoding: br, gzip;q=0.8\r\n");
     assert_eq!((packed.header("content-encoding"), whole.header("content-encoding")), (Some("gzip"), None));
     assert!(packed.body.len() * 2 < whole.body.len());
     let mut unpacked = Vec::new();
     GzDecoder::new(&packed.body[..]).read_to_end(&mut unpacked).unwrap();
     assert_eq!(unpacked, whole.body);
-    assert_eq!(get(address, "/client/client.js", "Accept-Encoding: gzip;q=0\r\n").body, whole.body);
+    assert_eq!(get(address, "/app/main.js", "Accept-Encoding: gzip;q=0\r\n").body, whole.body);
     let tag = whole.header("etag").unwrap();
-    let again = get(address, "/client/client.js", &format!("If-None-Match: W/\"x\", {tag}\r\n"));
+    let again = get(address, "/app/main.js", &format!("If-None-Match: W/\"x\", {tag}\r\n"));
     assert_eq!((again.status, again.body.len()), (304, 0));
-    assert_eq!(get(address, "/client/index.js", &format!("If-None-Match: {tag}\r\n")).status, 200);
-    let head = http::ask(address, "HEAD", "/client/client.js", "", b"");
+    assert_eq!(get(address, "/app/style.css", &format!("If-None-Match: {tag}\r\n")).status, 200);
+    let head = http::ask(address, "HEAD", "/app/main.js", "", b"");
     assert_eq!((head.status, head.header("content-length")), (200, whole.header("content-length")));
     assert_eq!(http::ask(address, "POST", "/", "", b"x").status, 405);
 }

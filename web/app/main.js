@@ -7,6 +7,7 @@ import { KEPT } from './model/inbox.js';
 import { Messenger } from './model/messenger.js';
 import * as words from './model/words.js';
 import { Notices, PUSH_KEY } from './notices.js';
+import { Push } from './push.js';
 import { StoredMap } from './stored_map.js';
 import { SKIP_ABOVE } from './limits.js';
 import { App } from './view/app.js';
@@ -46,13 +47,9 @@ async function begin(token) {
         follows_redirects: false,
     });
     const request = (name, fields) => tabs.request(name, fields);
-    let pushing;
-    /** What is announced while the page is closed: loaded when it is needed. */
-    const push = async () => {
-        const { Push } = await import('./push.js');
-        return (pushing ??= new Push({ user, names, request }));
-    };
-    const names = new StoredMap(localStorage, `ringpost names of ${user}`, BigInt, () => isPushed() && keep(push));
+    const names = new StoredMap(localStorage, `ringpost names of ${user}`, BigInt, () => isPushed() && push.keep());
+    /** What is announced while the page is closed. */
+    const push = new Push({ user, names, request });
     const model = new Messenger({
         me: user,
         client: tabs,
@@ -68,7 +65,7 @@ async function begin(token) {
     const notices = new Notices(localStorage);
     const signOut = async () => {
         const late = new Promise((resolve) => setTimeout(resolve, FORGET_WITHIN_MS));
-        const isEnded = isPushed() ? push().then((of) => of.end()) : undefined;
+        const isEnded = isPushed() ? push.end() : undefined;
         const forgotten = [tabs.request('remove_device', { device }), isEnded, notices.takeOff(() => true)];
         await Promise.race([Promise.allSettled(forgotten), late]);
         await tabs.close();
@@ -106,15 +103,8 @@ async function begin(token) {
     document.addEventListener('visibilitychange', onLook);
     onLook();
     // With a connection there is a server, which may have another key by now.
-    tabs.addEventListener('welcome', () => isPushed() && tabs.isLeading && keep(push));
+    tabs.addEventListener('welcome', () => isPushed() && tabs.isLeading && push.keep());
 }
-
-/** Has this browser told of what comes, as it was chosen. If the page can not load what that takes, it tries again when it is next connected. */
-const keep = (push) =>
-    push().then(
-        (of) => of.keep(),
-        () => {},
-    );
 
 const isPushed = () => localStorage.getItem(PUSH_KEY) !== null;
 
@@ -126,7 +116,7 @@ function followWorker(model, show, push) {
             const isShown = about === undefined || about === hashOf(model.open);
             port.postMessage(isShown && model.connection.state === 'ready' && document.hasFocus());
         }
-        if (ringpost === 'subscribe') keep(push);
+        if (ringpost === 'subscribe') push.keep();
     });
 }
 

@@ -3,13 +3,11 @@
 // that goes wrong, or the page is opened while a push is on its way, the later of both takes the place of the other without a sound.
 
 import { hashOf } from './model/address.js';
+import { show, takeOff } from './screen.js';
 
 const KEY = 'ringpost notices';
 
-/** Loaded when there is something to announce: the first view does without. */
-const screen = () => import('./screen.js');
-
-/** Where is kept what the worker announces, for whom. Here, since a page that nobody chose anything in does not load `push.js`. */
+/** Where is kept what the worker announces, for whom. */
 export const PUSH_KEY = 'ringpost push';
 
 /** Words for a person about why there are none. */
@@ -53,8 +51,7 @@ export class Notices {
     /** Announces what somebody wrote at `at`, in milliseconds since 1970. */
     async announce(conversation, title, body, at) {
         if (!this.isOn) return;
-        const [{ show }, registration] = await Promise.all([screen(), startWorker()]);
-        await show(registration, { title, body, at, about: hashOf(conversation), tag: undefined });
+        await show(await startWorker(), { title, body, at, about: hashOf(conversation), tag: undefined });
     }
 
     /** A conversation was read, here or elsewhere: its notice is taken off the screen, with those of all that are read at that time. */
@@ -72,6 +69,6 @@ export class Notices {
     async takeOff(isMeant) {
         if (!this.isPossible || Notification.permission !== 'granted') return;
         const registration = await navigator.serviceWorker.getRegistration();
-        if (registration !== undefined) await (await screen()).takeOff(registration, isMeant);
+        if (registration !== undefined) await takeOff(registration, isMeant);
     }
 }

@@ -17,6 +17,9 @@ const [LISTEN, WEBSOCKET] = [7700, 7780];
 let worlds = 0;
 const ownAddress = () => `127.${100 + worlds++}.${(process.pid >> 8) & 255}.${process.pid & 255}`;
 
+/** An entry as a `deliver` carries it. */
+const inHex = (entry) => Buffer.from(codec.encode('server', 'deliver', { entry })).toString('hex');
+
 export class World {
     #folder = mkdtempSync(join(tmpdir(), 'ringpost-e2e-'));
     #address = ownAddress();
@@ -152,7 +155,7 @@ export class World {
         const log = new Map();
         for (let from = 1, more = true; more;) {
             const page = await client.fetchLog({ from, direction: 'forwards', limit: 500 });
-            for (const entry of page.entries) log.set(entry.seq, Buffer.from(codec.encode('server', 'deliver', { entry })).toString('hex'));
+            for (const entry of page.entries) log.set(entry.seq, inHex(entry));
             more = page.more;
             from = page.last + 1;
         }
@@ -264,18 +267,24 @@ export class Person {
         );
     }
 
-    /** The log that its browser holds: { position, entries }, as `World.log` has it. */
+    /** The log that its browser holds, as `World.log` has it. */
     async held() {
-        const { position, entries } = await this.page.evaluate(`(async () => {
-            const { codec, openIndexedDbStore } = await import('/client/index.js');
-            const store = await openIndexedDbStore(location.host + '/${this.user}');
-            const { position } = await store.load();
-            const hex = (bytes) => [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-            const entries = (await store.entries()).map((entry) => [entry.seq, hex(codec.encode('server', 'deliver', { entry }))]);
-            await store.close();
-            return { position, entries };
+        const entries = await this.page.evaluate(`(async () => {
+            const answer = (request) => new Promise((resolve, reject) => {
+                request.onsuccess = () => resolve(request.result);
+                request.onerror = () => reject(request.error);
+            });
+            const opening = indexedDB.open('ringpost 1 ' + location.host + '/${this.user}');
+            opening.onupgradeneeded = () => opening.transaction.abort();
+            const database = await answer(opening);
+            const entries = await answer(database.transaction('log').objectStore('log').getAll());
+            database.close();
+            return JSON.stringify(entries, (_, of) =>
+                typeof of === 'bigint' ? { $bigint: String(of) } : of instanceof Uint8Array ? { $bytes: [...of] } : of);
         })()`);
-        return { position, entries: new Map(entries) };
+        const revived = (_, of) =>
+            of?.$bigint !== undefined ? BigInt(of.$bigint) : of?.$bytes !== undefined ? Uint8Array.from(of.$bytes) : of;
+        return new Map(JSON.parse(entries, revived).map((entry) => [entry.seq, inHex(entry)]));
     }
 
     /** Waits until the browser holds all that the server has of the log, byte for byte. What was superseded since it came it holds beside it. */
@@ -283,8 +292,8 @@ export class Person {
         let differs;
         const isSame = async () => {
             const log = await this.world.log(this.user);
-            const { entries } = await this.held();
-            differs = [...log].filter(([seq, entry]) => entries.get(seq) !== entry);
+            const held = await this.held();
+            differs = [...log].filter(([seq, entry]) => held.get(seq) !== entry);
             return differs.length === 0;
         };
         await until(`the browser of user ${this.user} holds what the server has`, isSame).catch((error) => {

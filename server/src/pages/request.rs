@@ -147,7 +147,7 @@ mod tests {
             Err(error) => Err(error),
         };
         assert_eq!(page("GET", "/", true), Ok("/app/index.html"));
-        assert_eq!(page("HEAD", "/client/index.js", true), Ok("/client/index.js"));
+        assert_eq!(page("HEAD", "/app/main.js", true), Ok("/app/main.js"));
         assert_eq!(page("POST", "/", true), Err(NoRequest::Method));
         assert_eq!(page("GET", "/", false), Err(NoRequest::Path));
         assert_eq!(page("GET", "/v1/frames/", true), Err(NoRequest::Path));

@@ -1,17 +1,13 @@
-// What the page is made of: it keeps to its policy, loads at once all that it needs, and is small.
+// What the page is made of: it keeps to its policy, and all that is there is used.
 
 import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
 import { test } from 'node:test';
-import { gzipSync } from 'node:zlib';
 
 import { userOf, tokenIn } from '../model/account.js';
 import * as words from '../model/words.js';
 import { StoredMap } from '../stored_map.js';
 import { fileOf } from './serve.js';
-
-/** Bytes of the first view, as a server sends it: what was promised. */
-const FIRST_VIEW_BYTES_MAX = 100_000;
 
 const read = (path) => readFileSync(fileOf(path), 'utf8');
 const html = read('/');
@@ -25,18 +21,9 @@ function modules(path, all = new Set()) {
     return all;
 }
 
-test('index.html names every module that is loaded, so that none waits for another', () => {
-    const named = [...html.matchAll(/rel="modulepreload" href="([^"]+)"/g)].map(([, path]) => path);
-    assert.deepEqual(named, [...modules('/app/main.js')].filter((path) => path !== '/app/main.js').sort());
-});
-
 test('every file of the page is used by it', () => {
-    const first = [...modules('/app/main.js')];
-    const imported = (path) =>
-        [...read(path).matchAll(/\bimport\('([./][^']+)'\)/g)].map(([, to]) => new URL(to, `http://page${path}`).pathname);
-    const later = [...first.flatMap(imported), '/service-worker.js'].flatMap((path) => [...modules(path)]);
     const linked = [...html.matchAll(/(?:href|src)="(\/app\/[^"]+)"/g)].map(([, path]) => path);
-    const used = [...first, ...later, ...linked, '/'].map(fileOf);
+    const used = [...modules('/app/main.js'), ...modules('/service-worker.js'), ...linked, '/'].map(fileOf);
     for (const folder of ['', 'model/', 'view/']) {
         const files = readdirSync(new URL(`../${folder}`, import.meta.url), { withFileTypes: true }).filter(
             (file) => file.isFile() && file.name !== 'README.md',
@@ -56,15 +43,6 @@ test('nothing in the page needs what its policy forbids', () => {
             path,
         );
     }
-});
-
-test('the first view is small', () => {
-    const files = ['/', '/app/style.css', '/app/icon.svg', '/app/manifest.webmanifest', ...modules('/app/main.js')];
-    // A server leaves the comments out.
-    const sent = (path) => (path.endsWith('.js') ? read(path).replace(/^ *\/\*[\s\S]*?\*\/$|^ *\/\/.*$/gm, '') : read(path));
-    const bytes = files.map((path) => gzipSync(sent(path), { level: 9 }).length).reduce((all, of) => all + of);
-    console.log(`the first view: ${files.length} files, ${bytes} bytes with gzip`);
-    assert.ok(bytes <= FIRST_VIEW_BYTES_MAX, `${bytes} bytes`);
 });
 
 const tokenOf = (claims) => `e30.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.c2ln`;

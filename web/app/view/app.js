@@ -4,12 +4,10 @@ import { conversationKey } from '/client/index.js';
 import { NOTICE_MS } from '../limits.js';
 import * as words from '../model/words.js';
 import { Composer } from './composer.js';
+import { openAccount, openDetails, openInfo, openNew } from './dialogs.js';
 import { avatar, button, h, icon, iconButton, setText } from './dom.js';
 import { List } from './list.js';
 import { ThreadView } from './thread.js';
-
-/** Loaded when somebody asks for one: the first view does without. */
-const dialogs = () => import('./dialogs.js');
 
 /** As in style.css: below it one pane is seen at a time. */
 const NARROW = '(max-width: 700px)';
@@ -45,7 +43,7 @@ export class App {
         this.#thread = new ThreadView(model, {
             reply: (item) => this.#composer.reply(item),
             edit: (item) => this.#composer.edit(item),
-            info: async (item) => (await dialogs()).openInfo(model, model.open.group, item),
+            info: (item) => openInfo(model, model.open.group, item),
         });
         this.#search = h('input', {
             type: 'search',
@@ -60,10 +58,8 @@ export class App {
     }
 
     #side() {
-        const account = iconButton('more', 'Account', async () => (await dialogs()).openAccount(this.#model, this.#does));
-        const begin = iconButton('add', 'New conversation', async () =>
-            (await dialogs()).openNew(this.#model, (conversation) => this.#open(conversation)),
-        );
+        const account = iconButton('more', 'Account', () => openAccount(this.#model, this.#does));
+        const begin = iconButton('add', 'New conversation', () => openNew(this.#model, (conversation) => this.#open(conversation)));
         return h(
             'div',
             { class: 'side' },
@@ -83,7 +79,7 @@ export class App {
     #main() {
         const { avatar: of, title, says } = this.#head;
         const back = iconButton('back', 'Back to the list', () => this.#does.show(undefined), { class: 'icon-button back' });
-        const details = iconButton('more', 'Details', async () => (await dialogs()).openDetails(this.#model, this.#model.open));
+        const details = iconButton('more', 'Details', () => openDetails(this.#model, this.#model.open));
         const toEnd = iconButton('down', 'To the newest message', () => this.#thread.toEnd(), { class: 'icon-button to-end' });
         const nothing = h(
             'div',

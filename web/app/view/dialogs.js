@@ -157,7 +157,7 @@ export function openInfo(model, group, item) {
     });
 }
 
-/** `notices`: see notices.js; `push`: gives what push.js has; `device`: of this browser; `signOut`: ends everything here. */
+/** `notices`: see notices.js; `push`: see push.js; `device`: of this browser; `signOut`: ends everything here. */
 export function openAccount(model, { notices, push, device, signOut }) {
     open(`User ${model.me}`, async ({ again }) => {
         const [answer, ofNotices] = await Promise.all([model.ask('fetch_devices', {}), notifying({ notices, push }, toggle)]);

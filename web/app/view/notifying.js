@@ -27,7 +27,7 @@ export async function notifying({ notices, push }, toggle) {
         say(await notices.turn(isOn));
         whileOpen.querySelector('input').checked = notices.isOn;
     });
-    return [heading, whileOpen, await whileClosed(await push(), say), says];
+    return [heading, whileOpen, await whileClosed(push, say), says];
 }
 
 /** One choice; undefined if this browser or the server can not. */

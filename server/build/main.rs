@@ -1,7 +1,10 @@
-//! Puts the files of the web page into the server: each as it is, but for the comments of scripts, and compressed once if that makes it
-//! smaller.
+//! Puts the web page into the server: its scripts joined and without their comments, everything else as it is, and each file compressed
+//! once.
+
+mod join;
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io::{self, Write as _},
@@ -12,6 +15,9 @@ use flate2::{Compression, write::GzEncoder};
 
 /// Where files lie, and below which path they are served. Nothing below `test` is.
 const FOLDERS: [(&str, &str); 2] = [("../web/app", "/app/"), ("../web/client/src", "/client/")];
+
+/// The scripts that a browser is told to load. All others are parts of them.
+const SCRIPTS: [&str; 2] = ["/app/main.js", "/app/service-worker.js"];
 
 /// What is served, by the end of its name.
 const TYPES: [(&str, &str); 5] = [
@@ -25,37 +31,44 @@ const TYPES: [(&str, &str); 5] = [
 fn main() -> io::Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
-    let mut table = String::from("&[\n");
-    for (folder, served) in FOLDERS {
+    let (mut served, mut modules) = (BTreeMap::new(), BTreeMap::new());
+    for (folder, below) in FOLDERS {
         let folder = root.join(folder);
         println!("cargo::rerun-if-changed={}", folder.display());
         for file in files(&folder)? {
             let name = file.strip_prefix(&folder).expect("it was found there").to_str().expect("names are UTF-8");
-            let ending = file.extension().and_then(|ending| ending.to_str());
-            let Some((_, kind)) = TYPES.iter().find(|(of, _)| Some(*of) == ending) else { continue };
-            let mut bytes = fs::read(&file)?;
-            if ending == Some("js") {
-                bytes = without_comments(&String::from_utf8(bytes).expect("scripts are UTF-8")).into_bytes();
+            let path = format!("{below}{name}");
+            match file.extension().and_then(|ending| ending.to_str()) {
+                Some("js") => _ = modules.insert(path, without_comments(&fs::read_to_string(&file)?)),
+                Some(ending) if TYPES.iter().any(|(of, _)| *of == ending) => _ = served.insert(path, fs::read(&file)?),
+                _ => {}
             }
-            let flat = format!("{}{}", served.replace('/', ""), name.replace('/', "-"));
-            let plain = out.join(&flat);
-            fs::write(&plain, &bytes)?;
-            let packed = out.join(format!("{flat}.gz"));
-            fs::write(&packed, gzip(&bytes)?)?;
-            let mut hasher = DefaultHasher::new();
-            bytes.hash(&mut hasher);
-            table += &format!(
-                "Asset {{ path: {:?}, kind: {kind:?}, tag: \"\\\"{:016x}\\\"\", bytes: include_bytes!({plain:?}), packed: \
-                 include_bytes!({packed:?}) }},\n",
-                format!("{served}{name}"),
-                hasher.finish(),
-            );
         }
+    }
+    for script in SCRIPTS {
+        let joined = join::join(script, &modules).unwrap_or_else(|fault| panic!("the web page has a fault: {fault}"));
+        served.insert(script.to_owned(), joined.into_bytes());
+    }
+    let mut table = String::from("&[\n");
+    for (path, bytes) in served {
+        let kind =
+            TYPES.iter().find(|(ending, _)| path.ends_with(&format!(".{ending}"))).expect("others are left out").1;
+        let plain = out.join(path.trim_start_matches('/').replace('/', "-"));
+        fs::write(&plain, &bytes)?;
+        let packed = out.join(format!("{}.gz", plain.display()));
+        fs::write(&packed, gzip(&bytes)?)?;
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        table += &format!(
+            "Asset {{ path: {path:?}, kind: {kind:?}, tag: \"\\\"{:016x}\\\"\", bytes: include_bytes!({plain:?}), packed: \
+             include_bytes!({packed:?}) }},\n",
+            hasher.finish(),
+        );
     }
     fs::write(out.join("files.rs"), table + "]")
 }
 
-/// All files below a folder, in an order that is the same each time.
+/// All files below a folder.
 fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -66,7 +79,6 @@ fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
             _ => {}
         }
     }
-    found.sort();
     Ok(found)
 }
 
