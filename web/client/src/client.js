@@ -68,6 +68,8 @@ export class Client extends EventTarget {
     #isHeld = false;
     /** Up to where the log is in the store, or about to be. */
     #stored = 0;
+    /** What the store has of that, or is about to: { position, epoch, since }; undefined: nothing. */
+    #recorded;
     #isAskingForToken = false;
     #failure;
     /** By handle: { id, to, content, answer }, of messages without an answer. */
@@ -87,6 +89,7 @@ export class Client extends EventTarget {
         this.#transport = transport;
         this.#ended = deferred();
         this.#stored = kept.position ?? 0;
+        this.#recorded = kept;
         const resume = kept.position === null ? (more.resume ?? { after: 0 }) : { after: kept.position };
         this.#session = new Session({
             ...more,
@@ -461,10 +464,12 @@ export class Client extends EventTarget {
                 case 'skipped':
                     // What is held may have been changed in the gap, and is fetched anew (SPEC 8.8).
                     changes.push({ op: 'discard' });
+                    this.#recorded = undefined;
                     isMoved = true;
                     break;
                 case 'log_replaced':
                     this.#stored = 0;
+                    this.#recorded = undefined;
                     changes.push({ op: 'discard' });
                     for (const handle of event.dropped) changes.push({ op: 'answered', id: this.#messages.get(handle).id });
                     isMoved = true;
@@ -482,7 +487,10 @@ export class Client extends EventTarget {
         // A session that is about to begin another log stands at 0 already; these events are of the old one.
         if (!isMoved || position === undefined || position < this.#stored) return { changes, kept };
         this.#stored = position;
-        changes.push({ op: 'position', position, epoch, since });
+        const known = this.#recorded;
+        this.#recorded = { position, epoch, since };
+        // A device that missed nothing has nothing to write down, and its first answers do not wait for that.
+        if (known?.position !== position || known.epoch !== epoch || known.since !== since) changes.push({ op: 'position', ...this.#recorded });
         return { changes, kept, position };
     }
 

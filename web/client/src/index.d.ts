@@ -365,7 +365,10 @@ export declare class MemoryStore implements SharedStore {
 }
 
 export declare class IndexedDbStore implements SharedStore {
-    constructor(database: IDBDatabase);
+    /** It opens meanwhile: what it is asked waits for that, and fails if it does not open. */
+    constructor(name: string, options?: { factory?: IDBFactory });
+    /** Settles when it is open. */
+    readonly opened: Promise<void>;
     load: Store['load'];
     commit: Store['commit'];
     entries: Store['entries'];

@@ -12,6 +12,8 @@ import { TEXT_BYTES_MAX, WATCHED_MAX } from './limits.js';
 import { placeOf } from './codec/entries.js';
 import { checkMessage } from './session/capabilities.js';
 import { nextMessageId } from './store/device.js';
+import { ahead } from './transport/ahead.js';
+import { withFallback } from './transport/fallback.js';
 
 const LEASE = 'lease';
 /** What a leader tells its followers, as it is. */
@@ -215,8 +217,18 @@ export class Tabs extends EventTarget {
 
     /** Holds the lock as long as this tab leads. */
     async #lead(candidate) {
+        if (this.#candidate !== candidate || this.#leading !== undefined) return;
+        // Who has the lock leads almost always: the connection is made while the store says so.
+        const link = ahead(this.#options.transport ?? withFallback(), this.#url);
+        try {
+            await this.#leadOver(link.transport, candidate);
+        } finally {
+            link.drop();
+        }
+    }
+
+    async #leadOver(transport, candidate) {
         const isOver = () => this.#candidate !== candidate;
-        if (isOver() || this.#leading !== undefined) return;
         const living = await this.#living();
         const lease = await this.#store.update(LEASE, (known) => claimed(known, this.#tab, living, this.#clock()));
         if (isOver() || !leads(lease, this.#tab, lease.term)) return;
@@ -229,7 +241,7 @@ export class Tabs extends EventTarget {
             // It is this tab's, leading or not.
             close: async () => {},
         };
-        const client = await connect(this.#url, this.#token, { ...this.#options, store: guarded });
+        const client = await connect(this.#url, this.#token, { ...this.#options, transport, store: guarded });
         if (isOver()) return void (await client.close());
         const leading = { client, term, state: undefined, presence: new Map(), wishes: new Map([[this.#tab, this.#wishes]]) };
         this.#leading = leading;

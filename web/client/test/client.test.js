@@ -105,6 +105,27 @@ test('a number is in the store before its message leaves', async () => {
     await client.close();
 });
 
+test('where a device stands is written down when that has changed, and not when it connects and has missed nothing', async () => {
+    const network = new Network();
+    const store = new MemoryStore();
+    const positions = [];
+    const commit = store.commit.bind(store);
+    store.commit = (changes) => {
+        for (const { op, position } of changes) if (op === 'position') positions.push(position);
+        return commit(changes);
+    };
+    for (const missed of [[], [], ['one', 'two'], []]) {
+        for (const text of missed) network.server.othersWrite(text);
+        const client = await open(network, { store });
+        await next(client, 'welcome');
+        while ((await store.load()).position < network.server.log.length) await new Promise(setImmediate);
+        await client.close();
+    }
+    assert.equal(positions[0], 0, 'a new device stands at the beginning');
+    assert.equal(positions.at(-1), 2);
+    assert.equal(positions.length, new Set(positions).size, 'none is written twice');
+});
+
 test('what a program left unanswered when it was killed is in the log once', async () => {
     const store = new MemoryStore();
     const network = new Network();

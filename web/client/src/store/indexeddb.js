@@ -30,8 +30,14 @@ const committed = (transaction) =>
 
 const databaseName = (name) => `ringpost ${LAYOUT} ${name}`;
 
-/** `name`: one for each user and server, such as `chat.example.org/7`. `factory`: for tests. */
-export async function openIndexedDbStore(name, { factory = indexedDB } = {}) {
+/** A store that is open, or an error that says why not. `name` and `factory` as below. */
+export async function openIndexedDbStore(name, options) {
+    const store = new IndexedDbStore(name, options);
+    await store.opened;
+    return store;
+}
+
+async function opened(name, factory) {
     const full = databaseName(name);
     const request = factory.open(full, 1);
     request.onupgradeneeded = () => {
@@ -48,7 +54,7 @@ export async function openIndexedDbStore(name, { factory = indexedDB } = {}) {
     const database = await Promise.race([promiseOf(request), late]).finally(() => clearTimeout(timer));
     // Somebody deletes it, as when storage is cleared: what is held open would hold that up.
     database.onversionchange = () => database.close();
-    return new IndexedDbStore(database);
+    return database;
 }
 
 /** Deletes what a store of this name holds, for good; other tabs let go of it. */
@@ -57,6 +63,7 @@ export async function deleteIndexedDbStore(name, { factory = indexedDB } = {}) {
 }
 
 export class IndexedDbStore {
+    /** A promise of it. */
     #database;
     /** How many entries the log has, as far as this tab knows; it is counted when it is first written to. */
     #entries;
@@ -67,8 +74,19 @@ export class IndexedDbStore {
     #going;
     #go;
 
-    constructor(database) {
-        this.#database = database;
+    /**
+     * `name`: one for each user and server, such as `chat.example.org/7`. `factory`: for tests. It opens meanwhile: what it is asked waits for
+     * that, and fails if it does not open.
+     */
+    constructor(name, { factory = indexedDB } = {}) {
+        this.#database = opened(name, factory);
+        // Who asks it for something hears of it.
+        this.#database.catch(() => {});
+    }
+
+    /** Settles when it is open. */
+    get opened() {
+        return this.#database.then(() => {});
     }
 
     /** The page is about to stand still: nothing is done until `resume`. */
@@ -97,7 +115,7 @@ export class IndexedDbStore {
                 promiseOf(transaction.objectStore('messages').getAll()),
             ]);
         const [device, position, messages] = await this.#in(['state', 'messages'], 'readonly', read);
-        const own = device ?? (await this.update('device', (known) => known ?? randomId()));
+        const own = device ?? (await this.#update('device', (known) => known ?? randomId(), 'strict'));
         return { device: own, epoch: 0n, since: 0, position: null, ...position, messages };
     }
 
@@ -121,11 +139,12 @@ export class IndexedDbStore {
         if (this.#entries > LOG_ENTRIES_MAX) await this.#dropOldest(log);
     }
 
-    /** What `does` gives, when all that it did in a transaction is durable. */
-    async #in(stores, mode, does) {
+    /** What `does` gives, when all that it did in a transaction is as durable as it must be: 'strict' survives a power cut. */
+    async #in(stores, mode, does, durability = 'strict') {
+        const database = await this.#database;
         for (;;) {
             await this.#going;
-            const transaction = this.#database.transaction(stores, mode, { durability: 'strict' });
+            const transaction = database.transaction(stores, mode, { durability });
             const done = committed(transaction);
             // It is awaited below, unless `does` fails first.
             done.catch(() => {});
@@ -178,17 +197,25 @@ export class IndexedDbStore {
         return this.#in('log', 'readonly', (transaction) => promiseOf(transaction.objectStore('log').getAll(IDBKeyRange.lowerBound(from), limit)));
     }
 
-    /** What several tabs agree on: reads the value under a key and writes what `change` makes of it, in one transaction. */
+    /**
+     * What several tabs agree on: reads the value under a key and writes what `change` makes of it, in one transaction. No tab lives longer
+     * than the machine runs, so nobody waits for the disk.
+     */
     update(key, change) {
-        return this.#in('state', 'readwrite', async (transaction) => {
+        return this.#update(key, change, 'relaxed');
+    }
+
+    #update(key, change, durability) {
+        const does = async (transaction) => {
             const state = transaction.objectStore('state');
             const value = change(await promiseOf(state.get(key)));
             state.put(value, key);
             return value;
-        });
+        };
+        return this.#in('state', 'readwrite', does, durability);
     }
 
     async close() {
-        this.#database.close();
+        (await this.#database).close();
     }
 }
