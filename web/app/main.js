@@ -1,6 +1,6 @@
 // Where the page begins: who is signed in, with which store and connection, and what is shown of it.
 
-import { Tabs, deleteIndexedDbStore, followPage, isMessage, openIndexedDbStore } from '/client/index.js';
+import { IndexedDbStore, Tabs, deleteIndexedDbStore, followPage, isMessage } from '/client/index.js';
 import { userOf, tokenIn } from './model/account.js';
 import { conversationIn, hashOf } from './model/address.js';
 import { KEPT } from './model/inbox.js';
@@ -37,8 +37,7 @@ function signIn(why) {
 async function begin(token) {
     const user = userOf(token);
     const name = `${location.host}/${user}`;
-    const store = await openIndexedDbStore(name);
-    const { device, messages } = await store.load();
+    const store = new IndexedDbStore(name);
     const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
     const tabs = new Tabs(`${scheme}://${location.host}/v1/ws`, () => localStorage.getItem(TOKEN) ?? token, {
         name,
@@ -54,8 +53,8 @@ async function begin(token) {
         me: user,
         client: tabs,
         names,
-        changed: () => app.due(),
-        notice: (text) => app.notice(text),
+        changed: () => app?.due(),
+        notice: (text) => app?.notice(text),
     });
     const show = (conversation) => {
         if (hashOf(conversation) !== location.hash) history.pushState(null, '', `${location.pathname}${hashOf(conversation)}`);
@@ -63,6 +62,14 @@ async function begin(token) {
         app.shown();
     };
     const notices = new Notices(localStorage);
+    listen(tabs, model, notices);
+    // With a connection there is a server, which may have another key by now.
+    tabs.addEventListener('welcome', () => isPushed() && tabs.isLeading && push.keep());
+    followPage(tabs);
+    let app;
+    // Nothing is shown before the store is open, and until then the connection is made and the first words.
+    words.prepare();
+    const { device, messages } = await store.load();
     const signOut = async () => {
         const late = new Promise((resolve) => setTimeout(resolve, FORGET_WITHIN_MS));
         const isEnded = isPushed() ? push.end() : undefined;
@@ -87,13 +94,10 @@ async function begin(token) {
         reload: () => location.reload(),
         reconnect: () => tabs.reconnectNow(),
     };
-    const app = new App(model, does, new StoredMap(sessionStorage, `ringpost drafts of ${user}`, String));
-
-    listen(tabs, model, notices);
+    app = new App(model, does, new StoredMap(sessionStorage, `ringpost drafts of ${user}`, String));
     document.body.append(app.element);
     model.show(conversationIn(location.hash));
     window.addEventListener('popstate', () => show(conversationIn(location.hash)));
-    followPage(tabs);
     model.start(messages);
     app.shown();
     nameDevice(tabs, device);
@@ -102,8 +106,6 @@ async function begin(token) {
     const onLook = () => document.visibilityState === 'visible' && notices.takeOff((about) => about === undefined);
     document.addEventListener('visibilitychange', onLook);
     onLook();
-    // With a connection there is a server, which may have another key by now.
-    tabs.addEventListener('welcome', () => isPushed() && tabs.isLeading && push.keep());
 }
 
 const isPushed = () => localStorage.getItem(PUSH_KEY) !== null;

@@ -133,16 +133,21 @@ export const standing = (of) => STANDINGS[of];
 const startOfDay = (time) => new Date(time).setHours(0, 0, 0, 0);
 const DAY_MS = 24 * 3600 * 1000;
 
-// Each takes long to make, and thousands of messages are shown with it.
-const formatOf = (options) => new Intl.DateTimeFormat(undefined, options);
-const HOUR = formatOf({ hour: '2-digit', minute: '2-digit' });
-const WEEKDAY = formatOf({ weekday: 'short' });
-const DATE = formatOf({ day: 'numeric', month: 'short' });
-const DAY = formatOf({ weekday: 'long', day: 'numeric', month: 'long' });
-const DAY_OF_YEAR = formatOf({ weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' });
+/** The first format of a page takes some 20 ms to make, and thousands of messages are shown with each: it is made when it is first used. */
+function formatOf(options) {
+    let format;
+    return (time) => (format ??= new Intl.DateTimeFormat(undefined, options)).format(time);
+}
+const weekday = formatOf({ weekday: 'short' });
+const date = formatOf({ day: 'numeric', month: 'short' });
+const dayOf = formatOf({ weekday: 'long', day: 'numeric', month: 'long' });
+const dayOfYear = formatOf({ weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' });
 
 /** The hour of a message. */
-export const clock = (time) => HOUR.format(time);
+export const clock = formatOf({ hour: '2-digit', minute: '2-digit' });
+
+/** Does what would hold up the first words, while something else is waited for. */
+export const prepare = () => void clock(0);
 
 /** How many days ago that was, as a calendar counts them. */
 export const daysAgo = (time, now) => Math.round((startOfDay(now) - startOfDay(time)) / DAY_MS);
@@ -152,14 +157,14 @@ export function day(time, now) {
     const days = daysAgo(time, now);
     if (days === 0) return 'Today';
     if (days === 1) return 'Yesterday';
-    return (new Date(time).getFullYear() === new Date(now).getFullYear() ? DAY : DAY_OF_YEAR).format(time);
+    return (new Date(time).getFullYear() === new Date(now).getFullYear() ? dayOf : dayOfYear)(time);
 }
 
 /** When the last message of a conversation came, as short as a list wants it. */
 export function when(time, now) {
     const days = daysAgo(time, now);
     if (days <= 0) return clock(time);
-    return (days < 7 ? WEEKDAY : DATE).format(time);
+    return (days < 7 ? weekday : date)(time);
 }
 
 /** Whether somebody is there; undefined: nothing is to be said of it. */
