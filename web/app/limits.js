@@ -4,6 +4,9 @@
 export const INBOX_ROWS_MAX = 100;
 export const GROUP_ROWS_MAX = 100;
 
+/** Conversations in the first answer: more than a screen shows, so that what is seen waits for no more. */
+export const INBOX_FIRST_ROWS = 30;
+
 /** Pages of conversations that are loaded: thousands of rows, and nobody looks below. The search of a user's number opens any other. */
 export const INBOX_PAGES_MAX = 30;
 

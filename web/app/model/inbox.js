@@ -2,7 +2,7 @@
 // 8.12). Asks through `request`, which gives promises.
 
 import { Conversations, Groups, conversationKey, isMessage } from '/client/index.js';
-import { GROUP_ROWS_MAX, INBOX_PAGES_MAX, INBOX_ROWS_MAX } from '../limits.js';
+import { GROUP_ROWS_MAX, INBOX_FIRST_ROWS, INBOX_PAGES_MAX, INBOX_ROWS_MAX } from '../limits.js';
 
 /** Bits of how a conversation is kept (SPEC 5.7). */
 export const KEPT = { muted: 1n, archived: 2n, pinned: 4n, blocked: 8n, mentions: 16n };
@@ -20,7 +20,7 @@ export class Inbox {
     /** By key: what is on its way. A newer question about the same waits for it. */
     #running = new Map();
 
-    /** `changed`: called when there is something else to show. */
+    /** `changed`: called when there is something else to show; it may give a promise that settles when it is shown. */
     constructor(request, changed) {
         this.#request = request;
         this.#changed = changed;
@@ -127,10 +127,11 @@ export class Inbox {
     async #loadConversations() {
         const conversations = this.#conversations;
         for (let pages = 0, before = 0; pages < INBOX_PAGES_MAX && before !== undefined; pages++) {
-            await this.#page(before, INBOX_ROWS_MAX);
+            await this.#page(before, pages === 0 ? INBOX_FIRST_ROWS : INBOX_ROWS_MAX);
             if (this.#conversations !== conversations) return;
             this.isLoaded = true;
-            this.#changed();
+            // What has come is seen before more is asked for.
+            await this.#changed();
             before = conversations.older;
         }
     }

@@ -1,7 +1,7 @@
 // What the page knows and does, without anything that is shown: one account, its conversations, and the one that is looked at.
 //
-// `client` has the face of `Tabs`; its events come by `handle`. `changed` is called when there is something else to show, and `notice` with
-// words for a person about something that they asked for and that went wrong.
+// `client` has the face of `Tabs`; its events come by `handle`. `changed` is called when there is something else to show, and may give a
+// promise that settles when it is shown; `notice` is called with words for a person about something that they asked for and that went wrong.
 
 import { conversationKey, conversationOf, isMessage } from '/client/index.js';
 import { FOUND_MAX, PAGE_MESSAGES, THREADS_MAX, WATCHED_MAX } from '../limits.js';
@@ -415,7 +415,7 @@ export class Messenger {
 
     #onList() {
         this.#watch();
-        this.#changed();
+        return this.#changed();
     }
 
     /** Whom the list and the open conversation show. */

@@ -29,7 +29,8 @@ export class App {
         title: h('h1', {}),
         says: h('p', { class: 'head-says', 'aria-live': 'polite' }),
     };
-    #isDue = false;
+    /** While something is due: settles when it is seen. */
+    #isDrawn;
     /** The conversation that was chosen last. */
     #shown;
     #headOf;
@@ -97,18 +98,19 @@ export class App {
         return h('section', { class: 'main', 'aria-label': 'Conversation' }, nothing, talk);
     }
 
-    /** Shows what the model has, once for all that happened since the last frame. */
+    /** Shows what the model has, once for all that happened since the last frame. Settles when it is seen. */
     due() {
-        if (this.#isDue) return;
-        this.#isDue = true;
-        const draw = () => {
-            if (!this.#isDue) return;
-            this.#isDue = false;
-            this.render();
-        };
-        // A page that nobody sees gets no frames.
-        if (document.hidden) setTimeout(draw);
-        else requestAnimationFrame(draw);
+        this.#isDrawn ??= new Promise((seen) => {
+            const draw = () => {
+                this.#isDrawn = undefined;
+                this.render();
+                setTimeout(seen);
+            };
+            // A page that nobody sees gets no frames.
+            if (document.hidden) setTimeout(draw);
+            else requestAnimationFrame(draw);
+        });
+        return this.#isDrawn;
     }
 
     render() {

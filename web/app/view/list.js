@@ -100,17 +100,18 @@ export class List {
             when,
             unread,
             settings,
-            presence,
+            presence === 'online',
             isOpen,
             row.row?.seen_up_to,
             row.row?.delivered_up_to,
             typing !== undefined,
         ].join('\n');
         const known = this.#made.get(key);
-        if (known?.signature === signature) return known.element;
         const element = known?.element ?? h('li', {}, h('button', { type: 'button', class: 'row', click: () => this.#open(conversation) }));
         const inner = element.firstChild;
-        inner.dataset.presence = presence;
+        // It comes for each row right after the row itself, and mostly says that nobody is there: nothing is made anew for that.
+        if (inner.dataset.presence !== presence) inner.dataset.presence = presence;
+        if (known?.signature === signature) return element;
         inner.classList.toggle('is-unread', unread > 0);
         inner.classList.toggle('is-muted', (settings & KEPT.muted) !== 0n);
         if (isOpen) inner.setAttribute('aria-current', 'true');
