@@ -118,9 +118,12 @@ const COLD_LOADS = 5;
 /** Messages that are on their way to the server at a time. */
 const AT_A_TIME = 200;
 
-/** Loads the page with nothing in the browser's cache, until the first conversations are painted: { ms, files, bytes }. */
+/**
+ * Loads the page with nothing in the browser's cache: { ms, listedMs, files, bytes }, until the first conversations are painted, and until
+ * all are listed.
+ */
 async function loadCold(page, url) {
-    const loaded = { ms: 0, files: 0, bytes: 0 };
+    const loaded = { ms: 0, listedMs: 0, files: 0, bytes: 0 };
     await page.call('Network.enable');
     await page.call('Network.setCacheDisabled', { cacheDisabled: true });
     page.onEvent = (method, { encodedDataLength }) => {
@@ -129,14 +132,19 @@ async function loadCold(page, url) {
         loaded.bytes += encodedDataLength;
     };
     await page.call('Page.addScriptToEvaluateOnNewDocument', {
-        source: `new MutationObserver((_, observer) => {
-            if (document.querySelectorAll('.row').length === 0) return;
-            observer.disconnect();
-            requestAnimationFrame(() => setTimeout(() => (window.usableAt = performance.now())));
-        }).observe(document, { subtree: true, childList: true })`,
+        source: `{
+            const whenRows = (count, then) => new MutationObserver((_, observer) => {
+                if (document.querySelectorAll('.row').length < count) return;
+                observer.disconnect();
+                requestAnimationFrame(() => setTimeout(then));
+            }).observe(document, { subtree: true, childList: true });
+            whenRows(1, () => (window.usableAt = performance.now()));
+            whenRows(${CONVERSATIONS}, () => (window.listedAt = performance.now()));
+        }`,
     });
     await page.go(url);
-    loaded.ms = Math.round(await page.waits('the inbox is usable', 'window.usableAt'));
+    loaded.listedMs = Math.round(await page.waits('all conversations are listed', 'window.listedAt'));
+    loaded.ms = Math.round(await page.evaluate('window.usableAt'));
     return loaded;
 }
 
@@ -168,11 +176,11 @@ test('how long the page takes to a usable inbox, and how it scrolls, is told', a
             loads.push(await loadCold(cold, `${world.origin}/`));
         }
         loads.sort((a, b) => a.ms - b.ms);
-        const [{ ms, files, bytes }] = loads;
+        const [{ ms, listedMs, files, bytes }] = loads;
         console.log(
-            `cold load to a usable inbox of ${CONVERSATIONS} conversations: ${ms} ms, the fastest of ${COLD_LOADS} (the median ${loads[COLD_LOADS >> 1].ms}); ${files} answers, ${bytes} bytes with their heads`,
+            `cold load to a usable inbox of ${CONVERSATIONS} conversations: ${ms} ms, all of them listed after ${listedMs}, the fastest of ${COLD_LOADS} (the median ${loads[COLD_LOADS >> 1].ms}); ${files} answers, ${bytes} bytes with their heads`,
         );
-        await cold.waits('all conversations are listed', `document.querySelectorAll('.row').length > ${CONVERSATIONS}`);
+        await cold.waits('the last one is listed', `document.querySelectorAll('.row').length > ${CONVERSATIONS}`);
 
         await cold.evaluate(`location.hash = '#/user/${BOB}'`);
         await cold.waits('it is open', `document.querySelector('.message') !== null`);
