@@ -174,8 +174,7 @@ export class Tabs extends EventTarget {
         this.#channel.onmessage = ({ data }) => this.#hear(data);
         this.#locks.request(`${this.#name} ${this.#tab}`, () => new Promise((resolve) => (this.#rest = resolve))).catch(() => {});
         this.#stand({});
-        // One after the other, if it stands still again meanwhile.
-        this.#caughtUp = this.#caughtUp.then(() => this.#catchUp()).catch((error) => this.#onFailed(error));
+        this.#lookIntoStore();
         this.#wish({});
         this.#askAgain();
     }
@@ -249,6 +248,7 @@ export class Tabs extends EventTarget {
         this.#say({ leader: this.#tab });
         // What others have stored while this tab was about to lead, nobody heard of.
         client.look();
+        this.#lookIntoStore();
         this.#doWishes();
         this.#askAgain();
         this.#watchLease();
@@ -326,7 +326,12 @@ export class Tabs extends EventTarget {
         return undefined;
     }
 
-    /** Tells what other tabs have stored since this one stood still. A tab that begins has missed nothing: it reads what it shows. */
+    /** Whoever led before may have stored what it did not come to tell. One after the other: this tab may stand still meanwhile. */
+    #lookIntoStore() {
+        this.#caughtUp = this.#caughtUp.then(() => this.#catchUp()).catch((error) => this.#onFailed(error));
+    }
+
+    /** Tells what other tabs have stored and this one has not heard. A tab that begins has missed nothing: it reads what it shows. */
     async #catchUp() {
         const told = [];
         this.#held = [];
@@ -413,6 +418,7 @@ export class Tabs extends EventTarget {
         if (said.only !== undefined && said.only !== this.#tab) return undefined;
         if (said.type !== undefined) return this.#tell(said.type, said.detail);
         if (said.leader !== undefined) {
+            this.#lookIntoStore();
             this.#wish({});
             return this.#askAgain();
         }

@@ -104,8 +104,13 @@ class Browser {
     #Channel = channels();
     #link;
 
-    /** A tab; `frozen.is` stops whatever it would do. `token`: may be a promise. */
+    /** A tab; `frozen.is` stops whatever it would do, `frozen.isMute` what it would say to others. `token`: may be a promise. */
     open(frozen = { is: false }, token = 'token') {
+        const Channel = class extends this.#Channel {
+            postMessage(data) {
+                if (!frozen.isMute) super.postMessage(data);
+            }
+        };
         const transport = (_url, handlers) => {
             const link = { buffered: 0, handlers, isOpen: true };
             link.write = (bytes) => {
@@ -125,7 +130,7 @@ class Browser {
         };
         return new Tabs('wss://first/v1/ws', () => token, {
             name: 'test', store: this.store, transport, device: DEVICE, backoff_max_ms: 0,
-            locks: this.locks, Channel: this.#Channel, clock: () => this.now,
+            locks: this.locks, Channel, clock: () => this.now,
         });
     }
 
@@ -213,6 +218,27 @@ test('a leader that stands still loses the lease to another one, and follows it 
     await until('it is in the log', () => browser.texts.length === 2);
     assert.deepEqual(browser.texts, ['by the new leader', 'by the old leader']);
     assert.ok(tabs[1].isLeading);
+    await Promise.all(tabs.map((tab) => tab.close()));
+});
+
+test('what a leader has stored and was put away before it told others is told when another one leads', async () => {
+    const browser = new Browser();
+    const frozen = { is: false, isMute: false };
+    const tabs = [browser.open(frozen), browser.open(), browser.open()];
+    const heard = tabs.map((tab) => told(tab, 'entry'));
+    await until('the first one leads', () => tabs[0].isLeading);
+    await tabs[0].send(TO, { text: 'told' });
+    await until('all have it', () => heard.every((of) => of.length === 1));
+    frozen.isMute = true;
+    await tabs[0].send(TO, { text: 'stored' });
+    await until('it has it', () => heard[0].length === 2);
+    browser.now += LEASE_MS;
+    frozen.is = true;
+    await tabs[1].checkLease();
+    await until('the second one leads', () => tabs[1].isLeading);
+    const texts = (of) => of.map(({ entry }) => entry.content.text);
+    await until('the others have it', () => heard[1].length + heard[2].length === 4);
+    assert.deepEqual(heard.slice(1).map(texts), [['told', 'stored'], ['told', 'stored']]);
     await Promise.all(tabs.map((tab) => tab.close()));
 });
 
