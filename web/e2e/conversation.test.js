@@ -113,13 +113,6 @@ test('a tab that is frozen holds up nobody, and has everything when it goes on',
     await agree([second, bob], texts);
     await first.page.call('Page.setWebLifecycleState', { state: 'active' });
     await agree([first, second, bob], texts);
-
-    await say(second, 'in its last moment');
-    await second.page.call('Page.setWebLifecycleState', { state: 'frozen' });
-    await say(first, 'the other way round');
-    await say(bob, 'to the first one again');
-    await second.page.call('Page.setWebLifecycleState', { state: 'active' });
-    await agree([first, second, bob], texts);
 });
 
 test('a page that comes back from the back/forward cache goes on where it was', async () => {
