@@ -115,6 +115,27 @@ test('a tab that is frozen holds up nobody, and has everything when it goes on',
     await agree([first, second, bob], texts);
 });
 
+// A fault that is not found yet: in one of ten runs neither message of the profile is sent until its pages are loaded anew. It is run and told.
+test('a tab that is frozen in the moment in which something is written there loses nothing', { todo: 'in one of ten runs it does' }, async () => {
+    const [first, bob] = [await world.person(ALICE), await world.person(BOB)];
+    await first.opens(BOB);
+    await bob.opens(ALICE);
+    const second = await first.tab();
+    await second.opens(BOB);
+    const texts = ['before', 'in its last moment', 'by another tab', 'to the tab that goes on'];
+    await first.writes('before');
+    await agree([first, second, bob], texts.slice(0, 1));
+    await first.page.call('Page.setWebLifecycleState', { state: 'frozen' });
+    await bob.sees('before');
+    await first.page.call('Page.setWebLifecycleState', { state: 'active' });
+    await second.writes('in its last moment');
+    await second.page.call('Page.setWebLifecycleState', { state: 'frozen' });
+    await first.writes('by another tab');
+    await bob.writes('to the tab that goes on');
+    await second.page.call('Page.setWebLifecycleState', { state: 'active' });
+    await agree([first, second, bob], texts);
+});
+
 test('a page that comes back from the back/forward cache goes on where it was', async () => {
     const [alice, bob] = [await world.person(ALICE), await world.person(BOB)];
     await alice.opens(BOB);
