@@ -433,6 +433,8 @@ export class Client extends EventTarget {
             try {
                 this.#messages.set(this.#session.send(to, content), { id, to, content, answer: deferred() });
             } catch (why) {
+                // It stays, for whoever opens the store next.
+                if (why.code === 'ended') return;
                 await this.#store.commit([{ op: 'answered', id }]);
                 this.dispatchEvent(new RingpostEvent('returned', { id, to, content, why }));
             }

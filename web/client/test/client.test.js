@@ -223,6 +223,44 @@ test('a store that fails ends the client, which tells nothing that is not kept',
     assert.deepEqual([told, network.server.log], [[], []]);
 });
 
+test('what is put into the store of a client that is being closed stays there for the next one', async () => {
+    const network = new Network();
+    const store = new MemoryStore();
+    let isRead = () => {};
+    const reading = new Promise((resolve) => (isRead = resolve));
+    let goOn;
+    const slow = new Promise((resolve) => (goOn = resolve));
+    let isSlow = false;
+    const load = async () => {
+        const kept = await store.load();
+        if (!isSlow) return kept;
+        isRead();
+        await slow;
+        return kept;
+    };
+    const shared = { load, commit: (changes) => store.commit(changes), entries: () => store.entries(), close: async () => {} };
+    const client = await open(network, { store: shared });
+    await next(client, 'welcome');
+    const id = '0000000000001-00000000';
+    await store.commit([{ op: 'message', id, number: null, to: { user: PEER }, content: { text: 'in the last moment' } }]);
+    const returned = [];
+    client.addEventListener('returned', ({ detail }) => returned.push(detail));
+    isSlow = true;
+    client.look();
+    await reading;
+    const closed = client.close();
+    goOn();
+    await closed;
+    assert.deepEqual((await store.load()).messages.map((message) => message.id), [id]);
+    assert.deepEqual(returned, []);
+
+    isSlow = false;
+    const again = await open(network, { store: shared });
+    await next(again, 'accepted');
+    assert.deepEqual(await texts(store), ['in the last moment']);
+    await again.close();
+});
+
 test('one that is suspended is not connected, and goes on when it is resumed', async () => {
     const network = new Network();
     const client = await open(network);
