@@ -28,6 +28,9 @@ export const FOUND_MAX = 50;
 /** Milliseconds for which a word about something that went wrong is shown. */
 export const NOTICE_MS = 6_000;
 
+/** Milliseconds after which no frame will come, and what is due is drawn without one: some frames of the slowest screen. */
+export const FRAME_WITHIN_MS = 200;
+
 /** Characters of a name that a person gives to somebody. */
 export const NAME_CHARS_MAX = 64;
 

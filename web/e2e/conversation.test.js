@@ -115,8 +115,7 @@ test('a tab that is frozen holds up nobody, and has everything when it goes on',
     await agree([first, second, bob], texts);
 });
 
-// A fault that is not found yet: in one of ten runs neither message of the profile is sent until its pages are loaded anew. It is run and told.
-test('a tab that is frozen in the moment in which something is written there loses nothing', { todo: 'in one of ten runs it does' }, async () => {
+test('a tab that is frozen in the moment in which something is written there loses nothing', async () => {
     const [first, bob] = [await world.person(ALICE), await world.person(BOB)];
     await first.opens(BOB);
     await bob.opens(ALICE);

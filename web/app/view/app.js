@@ -6,6 +6,7 @@ import * as words from '../model/words.js';
 import { Composer } from './composer.js';
 import { openAccount, openDetails, openInfo, openNew } from './dialogs.js';
 import { avatar, button, h, icon, iconButton, setText } from './dom.js';
+import { inFrame } from './frame.js';
 import { List } from './list.js';
 import { ThreadView } from './thread.js';
 
@@ -101,14 +102,11 @@ export class App {
     /** Shows what the model has, once for all that happened since the last frame. Settles when it is seen. */
     due() {
         this.#isDrawn ??= new Promise((seen) => {
-            const draw = () => {
+            inFrame(() => {
                 this.#isDrawn = undefined;
                 this.render();
                 setTimeout(seen);
-            };
-            // A page that nobody sees gets no frames.
-            if (document.hidden) setTimeout(draw);
-            else requestAnimationFrame(draw);
+            });
         });
         return this.#isDrawn;
     }
