@@ -62,6 +62,8 @@ pub enum RelayError {
 /// # Errors
 /// The limits of the process do not allow it, or the kernel has no place for another connection.
 pub fn run(listener: &TcpListener, connections_max: u32) -> Result<Infallible, RelayError> {
+    // As a core of the server does.
+    let _ = rim::process::take_short_slices();
     let mut ring = Ring::new(connections_max, &Doorbell::new()?)?;
     ring.disable_doorbell();
     (0..ACCEPTS_TURN_MAX as u32).for_each(|place| ring.accept(listener.as_fd(), place));

@@ -866,6 +866,10 @@ pub const TOLD_MAX: usize = 16;
 /// Notices of a core whose outcome is awaited: a few seconds of what providers take of it, some kilobytes each. More wait where they are due.
 pub const NOTICES_UNDER_WAY_MAX: usize = 4_096;
 
+/// How far the threads of notifications stand below the cores, as `nice` counts. Where both want one processor, they have a tenth of it: some
+/// hundred notices a second. Ingestion has more, since a journal that fills refuses messages, and a notice comes late.
+pub const PUSH_NICER: i32 = 10;
+
 /// For how long a notice is worth telling, in seconds: a week. Who has been away for longer finds out when they look.
 pub const NOTICE_TTL_S: u64 = 7 * 24 * 3_600;
 

@@ -38,7 +38,7 @@ use crate::{
     codec,
     fold::Sorted,
     own,
-    pace::{Pace, Pieces, step_back},
+    pace::{NICER, Pace, Pieces, step_back},
     record::{BatchId, LaneId},
     run::{Change, Run, RunBuilder},
     schema::Key,
@@ -377,7 +377,7 @@ impl Engine {
         // Its threads stand where the thread stands that starts them. A machine that does not allow that is served all the same.
         let opened = thread::scope(|scope| {
             let opener = thread::Builder::new().name("fjall:opener".into()).spawn_scoped(scope, || {
-                let _ = step_back();
+                let _ = step_back(NICER);
                 open()
             });
             opener.map(|opener| opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

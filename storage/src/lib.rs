@@ -41,7 +41,7 @@ pub use group::{
 };
 pub use ingest::{IngestError, IngestReport, ingest, ingest_in_runs};
 pub use memory::{CommitFault, MemoryStore};
-pub use pace::{Pace, step_back};
+pub use pace::{NICER, Pace, step_back};
 pub use queries::{answer, unfinished, unfinished_groups};
 pub use query::{
     Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Message, PresenceRows, Query,

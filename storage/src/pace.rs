@@ -14,7 +14,7 @@ use std::{
 
 use rustix::process::{getpid, getpriority_process, setpriority_process};
 
-/// How far its threads stand below those of the process, as `nice` counts. Where both want one processor, such a thread has a quarter
+/// How far its threads stand below those of the process, as [`step_back`] counts. Where both want one processor, such a thread has a quarter
 /// of it. At 10 it has a tenth, and a core at its limit fills the journal sooner than that empties it. The kernel orders their reads and
 /// writes likewise, where it orders them at all.
 pub const NICER: i32 = 5;
@@ -28,13 +28,14 @@ const PIECE_US: u64 = 1_000;
 /// Longest pause, in milliseconds: a piece that took long, because others had the processor, is not paid for twice.
 const PAUSE_MAX_MS: u64 = 10;
 
-/// Puts the calling thread below the cores, and so all threads that it starts from now on. Where it stands there already it stays.
+/// Puts the calling thread below those of the process, so far as `nice` counts, and so all threads that it starts from now on. Where it
+/// stands there already, or lower, it stays.
 ///
 /// # Errors
 /// The kernel does not allow it.
-pub fn step_back() -> io::Result<()> {
+pub fn step_back(nicer: i32) -> io::Result<()> {
     let process = getpriority_process(Some(getpid()))?;
-    let nice = (process + NICER).min(NICEST).max(getpriority_process(None)?);
+    let nice = (process + nicer).min(NICEST).max(getpriority_process(None)?);
     Ok(setpriority_process(None, nice)?)
 }
 
@@ -137,8 +138,8 @@ mod tests {
     fn a_thread_that_steps_back_takes_those_that_it_starts_with_it_and_nobody_else() {
         let own = getpriority_process(None).unwrap();
         let stand = || {
-            step_back().unwrap();
-            step_back().unwrap();
+            step_back(NICER).unwrap();
+            step_back(NICER).unwrap();
             let child = thread::spawn(|| getpriority_process(None).unwrap());
             (getpriority_process(None).unwrap(), child.join().unwrap())
         };

@@ -1,7 +1,9 @@
-//! Process: what the kernel says of a process on this machine: its CPU time, memory and open files, from /proc. And its end in a
-//! hurry.
+//! Process: what the kernel says of a process on this machine: its CPU time, memory and open files, from /proc. What a thread asks of the
+//! kernel's scheduler. And the end of a process in a hurry.
 
-use std::fs;
+use std::{fs, io};
+
+use crate::limits::SLICE_US;
 
 /// Of /proc/PID/stat. USER_HZ is 100 on every architecture that Rust has a Linux for.
 const TICKS_A_SECOND: f64 = 100.0;
@@ -45,6 +47,41 @@ pub fn exit_at_once(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Asks for short slices of the processor for the calling thread, [`SLICE_US`] each: it gets one soon after it wakes up, from a thread with
+/// longer ones that has had a short one. It gets no more of the processor than without. A kernel before 6.12 has one length for all.
+///
+/// # Errors
+/// The kernel does not allow it. A thread that has been given another policy than the usual keeps it, and this is no error.
+pub fn take_short_slices() -> io::Result<()> {
+    let mut attributes = scheduling()?;
+    let has_slices = [libc::SCHED_OTHER, libc::SCHED_BATCH].contains(&(attributes.sched_policy as i32));
+    if !has_slices {
+        return Ok(());
+    }
+    attributes.sched_runtime = SLICE_US * 1_000;
+    // SAFETY: the call reads `attributes`, which is there and says how long it is; 0 is this thread, and no flags are given.
+    let failed = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } != 0;
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// How the kernel schedules the calling thread.
+fn scheduling() -> io::Result<libc::sched_attr> {
+    let size = size_of::<libc::sched_attr>() as u32;
+    let mut attributes = libc::sched_attr {
+        size,
+        sched_policy: 0,
+        sched_flags: 0,
+        sched_nice: 0,
+        sched_priority: 0,
+        sched_runtime: 0,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: the call writes to `attributes` no more than the `size` bytes that it has; 0 is this thread, and no flags are given.
+    let failed = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) } != 0;
+    if failed { Err(io::Error::last_os_error()) } else { Ok(attributes) }
+}
+
 fn parse(stat: &str, statm: &str) -> Option<(f64, u64)> {
     // The name of the program stands in parentheses and may contain anything.
     let (_, fields) = stat.rsplit_once(')')?;
@@ -64,6 +101,21 @@ mod tests {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 0 0 0 250 150 0 0 20 0 3 0 100 1000 50 18446744073709551615";
         assert_eq!(parse(stat, "1000 50 30 10 0 20 0"), Some((4.0, 50 * 4096)));
         assert_eq!(parse("nonsense", ""), None);
+    }
+
+    #[test]
+    fn short_slices_change_nothing_else_about_a_thread() {
+        let before = scheduling().unwrap();
+        let after = std::thread::spawn(|| {
+            take_short_slices().unwrap();
+            scheduling().unwrap()
+        });
+        let after = after.join().unwrap();
+        assert_eq!((after.sched_policy, after.sched_nice), (before.sched_policy, before.sched_nice));
+        // A kernel before 6.12 says 0 of all threads.
+        let expected = if before.sched_runtime == 0 { 0 } else { SLICE_US * 1_000 };
+        assert_eq!(after.sched_runtime, expected);
+        assert_eq!(scheduling().unwrap().sched_runtime, before.sched_runtime);
     }
 
     #[test]

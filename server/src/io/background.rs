@@ -16,10 +16,9 @@ use std::{
 use crossbeam::channel::{Receiver, Sender, bounded};
 use proto_spec::UserId;
 use storage::{
-    Ahead, Fence, IngestError, IngestReport, Pace, Store, StoreError,
+    Ahead, Fence, IngestError, IngestReport, NICER, Pace, Store, StoreError,
     group::beside,
     journal::{JournalError, JournalFolder, Prepared, Reuse, Salt, Sealed, SealedSegment, SegmentNumber},
-    step_back,
 };
 use tracing::{debug, error, warn};
 
@@ -27,7 +26,7 @@ use super::{
     mailbox::Mailbox,
     recovery::{Ingestion, Recovery},
     start_error::StartError,
-    thread::spawn,
+    thread::{spawn, stand_below},
 };
 use crate::{
     core::CoreMessage,
@@ -104,13 +103,6 @@ pub(super) fn start<S: Store>(
     Ok((Threads { to_segments, to_ingest, made, pace: shared.store.pace() }, threads))
 }
 
-/// What this thread does, nobody waits for. Where the kernel does not allow it, it competes with the cores.
-fn stand_below() {
-    if let Err(error) = step_back() {
-        warn!(%error, "a thread of the store competes with the cores");
-    }
-}
-
 /// So many segments wait behind the one that is being ingested, of so many that may.
 pub(super) fn set_pace(pace: &Pace, waiting: usize, most: Option<usize>) {
     pace.waiting(waiting as u64 + 1, most.unwrap_or_default() as u64);
@@ -148,7 +140,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 impl<S: Store> Background<S> {
     fn make(&self, wanted: &Receiver<SegmentNumber>, files: &Sender<(SegmentNumber, File)>) {
-        stand_below();
+        stand_below(NICER);
         for segment in wanted {
             let reuse = if self.is_busy.load(Ordering::Relaxed) { Reuse::AsItIs } else { Reuse::Wiped };
             self.tell(match self.folder.prepare_gently(segment, &self.ended, reuse).and_then(opened) {
@@ -169,7 +161,7 @@ impl<S: Store> Background<S> {
 
     /// What is left of a recovery goes first: nothing may overtake what the journal held before.
     fn ingest(&mut self, queue: &Receiver<Fate>, rest: Option<Rest<S>>) {
-        stand_below();
+        stand_below(NICER);
         if let Some(rest) = rest
             && !self.recover_until_done(rest)
         {
@@ -269,7 +261,7 @@ impl<S: Store> Background<S> {
     /// Tells the cores of users whose duties are left over from before, while the node serves already.
     /// `home` says who is looked for, and where they live.
     pub(super) fn tell_unfinished(&self, home: impl Fn(UserId) -> Option<CoreId>) {
-        stand_below();
+        stand_below(NICER);
         let read = |after| pollster::block_on(storage::unfinished(&*self.store, after, UNFINISHED_PAGE));
         self.tell_each("users", read, |user| Some((home(user)?, CoreMessage::Unfinished(user))));
     }

@@ -41,7 +41,7 @@ use super::{
     start_error::StartError,
     steward::{Gained, Office, ToSteward},
     tasks::Database,
-    thread::spawn,
+    thread::{be_prompt, spawn},
 };
 use crate::{
     access::revocation::Revocations,
@@ -569,6 +569,7 @@ struct Seed {
 
 impl Seed {
     fn run(self) {
+        be_prompt();
         let (ring, runtime) = match self.rings() {
             Ok(rings) => rings,
             Err(error) => {

@@ -1,6 +1,6 @@
 //! Push: the thread that hands notices to their providers, and the one that tells cores how each ended. A core offers without waiting; what
 //! there is no room for stays due. How notices ended goes back through a thread of its own, since the service must not wait for room in a
-//! mailbox.
+//! mailbox. Both stand below the cores: encryption takes as long as some messages, and whoever is notified does not look.
 //!
 //! When the node stops the service is closed first: what it gives back and what ends while the cores are still there they take up.
 
@@ -9,11 +9,14 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use crossbeam::channel::unbounded;
+use crossbeam::channel::{bounded, unbounded};
 use push::{Notice, Offers, Push, Way};
 
-use super::{shared::Shared, thread::spawn};
-use crate::core::CoreMessage;
+use super::{
+    shared::Shared,
+    thread::{spawn, stand_below},
+};
+use crate::{core::CoreMessage, limits::PUSH_NICER};
 
 /// Where cores offer notices, once there is a service.
 #[derive(Default)]
@@ -50,14 +53,18 @@ impl ToPush {
 pub(super) fn start(shared: &Arc<Shared>, way: Way) -> io::Result<()> {
     // As many wait here as cores have offered, which is bounded.
     let (tell, told) = unbounded();
-    let push = Push::start(way, move |notice, outcome| _ = tell.send(Box::new((notice, outcome))))?;
+    let (begins, begun) = bounded(1);
     let to = Arc::clone(shared);
     spawn("ringpost-pushed", move || {
+        // And so does the service's thread, which this one starts.
+        stand_below(PUSH_NICER);
+        _ = begins.send(Push::start(way, move |notice, outcome| _ = tell.send(Box::new((notice, outcome)))));
         for ended in told {
             let home = to.common.topology.home_of(ended.0.user);
             to.mailboxes[usize::from(home.0)].put_waiting(CoreMessage::Notified(ended));
         }
     })?;
+    let push = begun.recv().map_err(io::Error::other)??;
     let _ = shared.common.counters.push.set(push.counters());
     let _ = shared.to_push.0.set(push.offers());
     // A stop waits for it at the cores, which are told how everything ended.

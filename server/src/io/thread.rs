@@ -5,6 +5,9 @@ use std::{
     thread::{self, Builder, JoinHandle},
 };
 
+use storage::step_back;
+use tracing::{debug, warn};
+
 /// Starts a thread of a node.
 ///
 /// # Errors
@@ -14,6 +17,22 @@ pub(super) fn spawn(name: impl Into<String>, work: impl FnOnce() + Send + 'stati
         let _guard = AbortOnPanic;
         work();
     })
+}
+
+/// For what nobody waits for: puts the calling thread, and those that it starts, so far below the cores as `nice` counts. Where the kernel
+/// does not allow it, they compete with the cores.
+pub(super) fn stand_below(nicer: i32) {
+    if let Err(error) = step_back(nicer) {
+        let thread = thread::current();
+        warn!(%error, thread = thread.name(), "this thread competes with the cores");
+    }
+}
+
+/// For a core: has the kernel run the calling thread soon after it has something to do, whoever else wants the processor.
+pub(super) fn be_prompt() {
+    if let Err(error) = rim::process::take_short_slices() {
+        debug!(%error, "a core waits for the processor as other threads do");
+    }
 }
 
 /// A panic in a thread of the node ends the process, in builds that unwind too: a node with a dead core would accept
