@@ -10,11 +10,11 @@ use std::{
 };
 
 use proto_spec::{
-    ClientFrame, ClientKind, Content, ErrorCode, PushState, RequestId, Resume, SendNumber, Seq, ServerFrame, Show,
-    Subscription, UserId,
+    Act, ClientFrame, ClientKind, Content, ConversationId, ErrorCode, GroupId, PushState, RequestId, Resume, Rules,
+    SendNumber, Seq, ServerFrame, Settings, Show, Subscription, UserId,
 };
 use serde_json::{Value, json};
-use server::config::Push;
+use server::{config::Push, limits::PUSH_NICER};
 use tests::{connection::Connection, frames::offered, gateway::Gateway, process::Installation, wait_until};
 
 const ALICE: u64 = 1;
@@ -56,8 +56,12 @@ fn state(connection: &mut Connection) -> PushState {
 }
 
 fn say(connection: &mut Connection, number: u64, text: &str) {
-    let (number, to) = (SendNumber(number), UserId(BOB).into());
-    connection.send(&[ClientFrame::Send { number, to, content: Content::text(text) }]);
+    send(connection, number, UserId(BOB).into(), Content::text(text));
+}
+
+fn send(connection: &mut Connection, number: u64, to: ConversationId, content: Content) {
+    let number = SendNumber(number);
+    connection.send(&[ClientFrame::Send { number, to, content }]);
     connection.until(|frame| matches!(frame, ServerFrame::Accepted { number: of, .. } if of == number).then_some(()));
 }
 
@@ -111,6 +115,66 @@ fn what_is_due_survives_a_kill_is_told_once_a_provider_takes_it_and_goes_when_it
     let none = ringpost(&installation, &["push", "why", "--user", "2", "4000"]);
     let words = String::from_utf8_lossy(&none.stderr).into_owned();
     assert!(!none.status.success() && words.contains("has no received message at 4000"), "{words}");
+    server.stop();
+}
+
+#[test]
+fn a_member_of_a_group_is_notified_over_a_kill_and_of_their_name_alone_if_they_want_that() {
+    const GROUP: GroupId = GroupId(77);
+    let gateway = Gateway::start();
+    let mut installation = installation(&gateway);
+    let server = installation.start();
+    let mut alice = installation.login(ALICE, 1, Resume::Stored);
+    let begun = Act::Create { name: "sea", picture: "", rules: Rules::default() };
+    send(&mut alice, 1, GROUP.into(), Content::act(&begun));
+    send(&mut alice, 2, GROUP.into(), Content::act(&Act::Add { user: UserId(BOB) }));
+    let mut phone = installation.login(BOB, 1, Resume::Stored);
+    subscribe(&mut phone, "phone");
+    drop(phone);
+    gateway.answers(503);
+    send(&mut alice, 3, GROUP.into(), Content::text("To all"));
+    let first = json!({"v": 1, "count": 1, "conversation": "#77", "from": "1", "text": "To all"});
+    gateway.has(503, &first);
+    server.kill();
+    gateway.answers(200);
+    let server = installation.start();
+    gateway.has(200, &first);
+    let why = |seq: &str| {
+        let output = ringpost(&installation, &["push", "why", "--user", "2", "--group", "77", seq]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    wait_until("the core is told", || why("3").contains("device 1: the provider took the notice\n"));
+
+    let mut laptop = installation.login(BOB, 2, Resume::Stored);
+    let (request, conversation) = (RequestId(9), GROUP.into());
+    let (set, cleared) = (Settings::MENTIONS_ONLY, Settings::default());
+    laptop.send(&[ClientFrame::SetConversation { request, conversation, set, cleared }]);
+    laptop.until(|frame| matches!(frame, ServerFrame::Marked { request: RequestId(9) }).then_some(()));
+    drop(laptop);
+    let mut alice = installation.login(ALICE, 1, Resume::Stored);
+    send(&mut alice, 4, GROUP.into(), Content::text("To all again"));
+    send(&mut alice, 5, GROUP.into(), Content::mention(&[UserId(BOB)], "@Bob, look"));
+    gateway.has(200, &json!({"text": "@Bob, look", "conversation": "#77"}));
+    let told: Vec<_> = gateway.answered(200).into_iter().map(|body| body["notice"]["text"].clone()).collect();
+    assert_eq!(told, ["To all", "@Bob, look"]);
+    server.stop();
+}
+
+#[test]
+fn the_threads_of_notifications_stand_below_the_cores() {
+    let gateway = Gateway::start();
+    let server = installation(&gateway).start();
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.id())).unwrap();
+    let nice = tasks.map(|task| {
+        let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        let (name, rest) = stat.split_once(" (").unwrap().1.rsplit_once(") ").unwrap();
+        // The 19th of all fields is how nice it is; the third is the first behind the name.
+        (name.to_owned(), rest.split(' ').nth(19 - 3).unwrap().parse::<i32>().unwrap())
+    });
+    let nice: BTreeMap<String, i32> = nice.collect();
+    let below = (nice["ringpost-core-0"] + PUSH_NICER).min(19);
+    assert_eq!((nice["push"], nice["ringpost-pushed"]), (below, below), "{nice:?}");
     server.stop();
 }
 
