@@ -287,6 +287,9 @@ pub const HS256_SECRET_BYTES_MIN: usize = 32;
 /// id may cost a check with each, some twenty microseconds.
 pub const KEYS_MAX: usize = 8;
 
+/// Tokens that are known by their hash to have a good signature: of 30,000 who come back, 27,000 are found. Some 27 MiB when it is full.
+pub const TOKENS_KNOWN_MAX: u32 = 1 << 17;
+
 /// Events that wait for the thread that writes the audit log: a crowd of a few thousand logins. With them waiting, cores let nobody
 /// in until there is room.
 pub const AUDIT_QUEUE_MAX: usize = 4 * 1024;

@@ -18,6 +18,7 @@ use proto_spec::{DeviceId, ErrorCode, TimestampMs, UserId, limits::TOKEN_BYTES_M
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
+use super::known::Known;
 use crate::limits::{HS256_SECRET_BYTES_MIN, KEYS_MAX};
 
 const PRIVATE_KEY: &str = "PRIVATE KEY";
@@ -173,6 +174,8 @@ pub struct Keys {
     audience: Option<String>,
     issuer: Option<String>,
     leeway_ms: u64,
+    /// What these keys have said, under this audience and issuer.
+    known: Arc<Known>,
 }
 
 #[derive(Deserialize)]
@@ -260,6 +263,7 @@ impl Keys {
         }
         let verifier = Verifier { id: id.map(Arc::from), name: id.unwrap_or(name).into(), algorithm, key };
         self.verifiers.push(verifier);
+        self.known = Arc::default();
         Ok(self)
     }
 
@@ -274,6 +278,7 @@ impl Keys {
     #[must_use]
     pub fn with_audience(mut self, audience: Option<&str>) -> Self {
         self.audience = audience.map(str::to_owned);
+        self.known = Arc::default();
         self
     }
 
@@ -281,6 +286,7 @@ impl Keys {
     #[must_use]
     pub fn with_issuer(mut self, issuer: Option<&str>) -> Self {
         self.issuer = issuer.map(str::to_owned);
+        self.known = Arc::default();
         self
     }
 
@@ -325,6 +331,11 @@ impl Keys {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong { size: token.len() });
         }
+        self.known.read(token, || self.judge(token))
+    }
+
+    /// The same of a token that was not there before.
+    fn judge(&self, token: &str) -> Result<Claims, TokenError> {
         let parts = Parts::of(token).ok_or(TokenError::Form)?;
         let header: TokenHeader = json(parts.header).ok_or(TokenError::Form)?;
         let name = self.signer(&parts, &header)?;

@@ -5,6 +5,7 @@
 pub mod auth;
 pub mod handshake;
 pub mod jwks;
+mod known;
 pub mod proxy;
 pub mod rate;
 pub mod revocation;

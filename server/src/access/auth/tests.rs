@@ -380,3 +380,24 @@ proptest! {
         let _ = keys.verify(&signed(&json!({ "sub": "7", "exp": exp, "nbf": nbf })), TimestampMs(now));
     }
 }
+
+#[test]
+fn a_token_that_is_known_expires_and_is_known_to_no_other_keys() {
+    let keys = keys();
+    let token = signed(&json!({ "sub": "7", "exp": NOW_S + 3600, "aud": "us", "iss": "them" }));
+    let ours = keys.with_audience(Some("us")).with_issuer(Some("them"));
+    let claims = ours.verify(&token, NOW).unwrap();
+    assert_eq!(ours.verify(&token, later(3599)), Ok(claims.clone()));
+    assert_eq!(ours.verify(&token, later(3600)), Err(TokenError::Expired));
+    assert_eq!(ours.verify_for(&token, UserId(8), DeviceId(1), NOW), Err(TokenError::User));
+    let mut changed = token.clone().into_bytes();
+    let middle = changed.len() - 30;
+    changed[middle] = if changed[middle] == b'A' { b'B' } else { b'A' };
+    let changed = String::from_utf8(changed).unwrap();
+    assert_eq!(ours.verify(&changed, NOW), Err(TokenError::Signature));
+    // What these say of it is another matter.
+    assert_eq!(ours.clone().with_audience(Some("else")).verify(&token, NOW), Err(TokenError::Audience));
+    assert_eq!(ours.clone().with_issuer(Some("else")).verify(&token, NOW), Err(TokenError::Issuer));
+    assert_eq!(ours.clone().verify(&token, NOW), Ok(claims));
+    assert_eq!(Keys::default().with_audience(Some("us")).verify(&token, NOW), Err(TokenError::Algorithm));
+}
