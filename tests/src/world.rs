@@ -344,6 +344,11 @@ impl World {
         self.tell(self.home_of(user), CoreMessage::Devices(Ticket(ticket), user, wish));
     }
 
+    /// From the next start on there is no provider by which anybody could be notified.
+    pub fn forget_push(&mut self) {
+        self.settings.push = None;
+    }
+
     /// The operator asks why a user was notified of a message, or was not; the answer comes into [`World::push_told`].
     pub fn ask_why(&mut self, ticket: u64, about: PushQuestion) {
         let user = about.user;

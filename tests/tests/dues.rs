@@ -161,7 +161,7 @@ fn nobody_is_notified_of_what_is_muted_blocked_or_read_by_then() {
         world.disconnect(bob);
         send(&mut world, alice, 2, "two");
         world.advance(2 * PUSH_DELAY_MS);
-        assert!(world.notices.is_empty(), "{set:?}");
+        assert_eq!(waiting(&world).len(), usize::from(is_told), "{set:?}");
     }
     let (mut world, alice, bob) = bob_is_there();
     send(&mut world, alice, 1, "one");
@@ -224,6 +224,52 @@ fn what_was_shown_and_is_read_on_another_device_is_taken_off_the_screen() {
     end(&mut world, Outcome::Delivered);
     world.advance(10_000);
     assert_eq!(waiting(&world), []);
+}
+
+#[test]
+fn a_provider_that_does_not_answer_keeps_nothing_from_other_devices() {
+    let (mut world, alice) = bob_is_away(Show::Text);
+    let laptop = world.connect(BOB, 2, Resume::Stored);
+    subscribe(&mut world, laptop, subscription("laptop", Show::Text)).unwrap();
+    world.disconnect(laptop);
+    world.settle();
+    let to = |device: &str, text: &str, count| (device.to_owned(), ALICE, Some(text.to_owned()), count);
+    send(&mut world, alice, 1, "one");
+    assert_eq!(waiting(&world), [to("phone", "one", 1), to("laptop", "one", 1)]);
+    end(&mut world, Outcome::Delivered);
+    send(&mut world, alice, 2, "two");
+    world.advance(PUSH_DELAY_MS - 100);
+    assert_eq!(waiting(&world), [to("laptop", "one", 1)]);
+    world.advance(200);
+    assert_eq!(waiting(&world), [to("laptop", "one", 1), to("phone", "two", 2), to("laptop", "two", 2)]);
+    // What was waiting has made room for what takes its place.
+    end(&mut world, Outcome::Superseded);
+    end(&mut world, Outcome::Delivered);
+    world.advance(2 * PUSH_DELAY_MS);
+    assert_eq!(waiting(&world), [to("laptop", "two", 2)], "nothing more is to be told");
+    end(&mut world, Outcome::Delivered);
+    everything_is_stored(&mut world);
+    assert!(world.store.unfinished.is_empty(), "nothing is due any more");
+}
+
+#[test]
+fn what_is_read_takes_no_newer_notice_off_the_screen() {
+    let (mut world, alice) = bob_is_away(Show::Text);
+    send(&mut world, alice, 1, "one");
+    end(&mut world, Outcome::Delivered);
+    world.advance(2 * PUSH_DELAY_MS);
+    send(&mut world, alice, 2, "two");
+    assert_eq!(waiting(&world), [of_alice("two", 2)]);
+    let laptop = world.connect(BOB, 2, Resume::Stored);
+    let (request, conversation) = (RequestId(9), UserId(ALICE).into());
+    world.frame(laptop, &ClientFrame::MarkRead { request, conversation, up_to: Seq(1), tell: false });
+    world.settle();
+    assert_eq!(waiting(&world), [of_alice("two", 2)]);
+    end(&mut world, Outcome::Delivered);
+    let (request, conversation) = (RequestId(10), UserId(ALICE).into());
+    world.frame(laptop, &ClientFrame::MarkRead { request, conversation, up_to: Seq(2), tell: false });
+    world.settle();
+    assert_eq!(waiting(&world), [of_alice("CLEAR", 0)]);
 }
 
 #[test]
@@ -308,6 +354,19 @@ fn after_a_restart_each_conversation_with_something_that_is_due_is_told_and_no_o
     assert_eq!(told, wanted);
     everything_is_stored(&mut world);
     assert!(world.store.unfinished.is_empty());
+}
+
+#[test]
+fn after_a_start_without_a_provider_nobody_is_kept_for_what_they_would_be_told() {
+    let (mut world, alice) = bob_is_away(Show::Text);
+    send(&mut world, alice, 1, "one");
+    everything_is_stored(&mut world);
+    assert_eq!(world.store.unfinished.iter().copied().collect::<Vec<_>>(), [UserId(BOB)]);
+    world.forget_push();
+    world.crash(1);
+    everything_is_stored(&mut world);
+    assert!(world.store.unfinished.is_empty(), "{:?}", world.store.unfinished);
+    assert_eq!(world.total(|counters| counters.users), 0);
 }
 
 #[test]

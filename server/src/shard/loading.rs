@@ -101,6 +101,10 @@ impl Shard {
 
     pub(super) fn user_loaded(&mut self, user_id: UserId, snapshot: &UserSnapshot, cx: &mut Turn<'_>) {
         let mut user = Box::new(User::load(snapshot));
+        if self.settings.push.is_none() {
+            // Nobody is notified here, whoever has subscribed before.
+            user.dues = None;
+        }
         user.buckets = self.spent.take(user_id);
         // Held while those who wait are served: one who leaves at once must not take the user from the others.
         user.loading = 1;

@@ -126,7 +126,7 @@ impl Shard {
         let Some(user) = self.users.resident(user_id) else { return };
         let (delivered, released, is_subscribed) = (user.delivered(), user.released, user.is_subscribed());
         let Some(due) = user.dues.as_mut().and_then(|dues| dues.get(conversation)) else { return };
-        if !due.tickets.is_empty() {
+        if !due.may_be_offered() {
             return;
         }
         let Some(known) = self.conversations.resident((user_id, conversation)) else {

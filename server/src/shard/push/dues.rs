@@ -45,7 +45,8 @@ pub(super) struct Due {
     pub(super) by: Seq,
     /// When the user is notified, in milliseconds of the monotonic clock.
     pub(super) due_ms: u64,
-    /// Notices under way, up to where all is told by them, and the last message that they tell of.
+    /// Notices under way, up to where all is told by them, and the last message that they tell of. When more has come and its time with it,
+    /// others take their place, though some of them wait: a provider that does not answer must not keep what others would take.
     pub(super) tickets: Vec<u64>,
     pub(super) offered: Seq,
     pub(super) tells: Seq,
@@ -68,6 +69,11 @@ struct Behind {
 }
 
 impl Due {
+    /// Whether nothing is under way that tells all of it.
+    pub(super) fn may_be_offered(&self) -> bool {
+        self.tickets.is_empty() || self.last > self.offered
+    }
+
     /// What has to be read so that nothing is due: as far as is known.
     fn last_message(&self) -> Seq {
         if self.last == self.offered { self.tells } else { self.last }
@@ -224,26 +230,25 @@ impl Dues {
     /// The conversations whose time has come, and that have nothing under way, as far as what they say is released.
     pub(super) fn ready(&self, now_ms: u64, released: Seq) -> Vec<ConversationId> {
         let is_ready =
-            |due: &Due| due.due_ms <= now_ms && due.by <= released && due.tickets.is_empty() && !due.is_loading;
+            |due: &Due| due.due_ms <= now_ms && due.by <= released && due.may_be_offered() && !due.is_loading;
         self.by_conversation.iter().filter(|(_, due)| is_ready(due)).map(|(conversation, _)| *conversation).collect()
     }
 
     /// When the next one's time comes that has nothing under way and is not ready.
     pub(super) fn next_ms(&self, now_ms: u64) -> Option<u64> {
-        let waiting = self.by_conversation.values().filter(|due| due.tickets.is_empty() && due.due_ms > now_ms);
+        let waiting = self.by_conversation.values().filter(|due| due.may_be_offered() && due.due_ms > now_ms);
         waiting.map(|due| due.due_ms).min()
     }
 
     /// A device has acknowledged the log up to here: what is due up to there is not any more. What is under way is taken back.
     pub(super) fn acknowledged(&mut self, up_to: Seq) {
-        let clears = &mut self.clears;
+        let mut clears = Vec::new();
         self.by_conversation.retain(|conversation, due| {
             let stays = due.own > up_to;
-            if !stays && !due.tickets.is_empty() && !clears.contains(conversation) {
-                clears.push(*conversation);
-            }
+            clears.extend((!stays && !due.tickets.is_empty()).then_some(*conversation));
             stays
         });
+        clears.into_iter().for_each(|conversation| self.clear(conversation));
     }
 
     /// The user has read a conversation up to here.
@@ -257,8 +262,10 @@ impl Dues {
         if shows {
             self.told.retain(|(of, ..)| *of != conversation);
             self.is_dirty = true;
-            if !self.clears.contains(&conversation) {
-                self.clears.push(conversation);
+            // A newer one that is under way takes its place on the screen, and a clear would take the place of that.
+            let is_replaced = self.by_conversation.get(&conversation).is_some_and(|due| !due.tickets.is_empty());
+            if !is_replaced {
+                self.clear(conversation);
             }
         }
     }
@@ -268,13 +275,37 @@ impl Dues {
         self.told.iter().any(|(of, seq, _)| *of == conversation && *seq >= last)
     }
 
-    /// It has been decided that there is nothing to notify of in a conversation.
+    /// It has been decided that there is nothing to notify of in a conversation. What is under way is taken back.
     pub(super) fn drop_due(&mut self, conversation: ConversationId) {
-        self.is_dirty |= self.by_conversation.remove(&conversation).is_some();
+        let Some(due) = self.by_conversation.remove(&conversation) else { return };
+        self.is_dirty = true;
+        if !due.tickets.is_empty() {
+            self.clear(conversation);
+        }
     }
 
-    /// All notices of a conversation have ended: it is told, or due again.
-    pub(super) fn ended(&mut self, conversation: ConversationId, (now_ms, delay_ms): (u64, u64)) {
+    fn clear(&mut self, conversation: ConversationId) {
+        if !self.clears.contains(&conversation) {
+            self.clears.push(conversation);
+        }
+    }
+
+    /// Notices of a conversation are offered, in place of those that are under way.
+    pub(super) fn offers(
+        &mut self,
+        conversation: ConversationId,
+        (up_to, last): (Seq, Seq),
+        tickets: Vec<u64>,
+        (now_ms, delay_ms): (u64, u64),
+    ) {
+        self.remember_told(conversation, now_ms);
+        let Some(due) = self.by_conversation.get_mut(&conversation) else { return };
+        (due.offered, due.tells, due.tickets, due.due_ms) = (up_to, last, tickets, now_ms + delay_ms);
+        due.put_off.clear();
+    }
+
+    /// If a provider has taken a notice of this conversation, the user has been told.
+    fn remember_told(&mut self, conversation: ConversationId, now_ms: u64) {
         let Some(due) = self.by_conversation.get_mut(&conversation) else { return };
         if mem::take(&mut due.is_told) {
             self.told.retain(|(of, ..)| *of != conversation);
@@ -284,7 +315,15 @@ impl Dues {
             self.told.push((conversation, due.tells, now_ms));
             self.is_dirty = true;
         }
+    }
+
+    /// All notices of a conversation have ended: it is told, or due again.
+    pub(super) fn ended(&mut self, conversation: ConversationId, (now_ms, delay_ms): (u64, u64)) {
+        self.remember_told(conversation, now_ms);
+        let Some(due) = self.by_conversation.get_mut(&conversation) else { return };
         if !due.put_off.is_empty() {
+            // As soon as there is room.
+            due.due_ms = now_ms;
             return;
         }
         if due.last > due.offered {

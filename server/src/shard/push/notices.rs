@@ -42,15 +42,15 @@ impl Shard {
             return self.wait_for_room(user_id);
         }
         let tickets: Vec<u64> = devices.iter().map(|_| self.notifying.next_ticket()).collect();
-        let Some(due) = self.dues(user_id).and_then(|dues| dues.get(conversation)) else { return };
-        (due.offered, due.tells, due.tickets) = (told.up_to, told.last, tickets.clone());
-        due.put_off.clear();
+        let times = (cx.now.monotonic_ms, self.settings.push.map_or(0, |push| push.delay_ms));
+        let Some(dues) = self.dues(user_id) else { return };
+        dues.offers(conversation, (told.up_to, told.last), tickets.clone(), times);
         if devices.is_empty() {
             // Those that were left want nothing any more.
-            let delay_ms = self.settings.push.map_or(0, |push| push.delay_ms);
-            self.dues(user_id).into_iter().for_each(|dues| dues.ended(conversation, (cx.now.monotonic_ms, delay_ms)));
+            dues.ended(conversation, times);
             return self.mark_dirty(user_id, cx.now.monotonic_ms);
         }
+        let Some(due) = dues.get(conversation) else { return };
         let at = due.at;
         let text = due.text.as_deref().map(str::to_owned);
         for ((device, subscription), ticket) in devices.into_iter().zip(tickets) {
