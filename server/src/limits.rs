@@ -59,9 +59,9 @@ pub const FANOUT_TURN_MAX: usize = 128;
 /// in the next tick.
 pub const TOLD_TURN_MAX: usize = 256;
 
-/// Entries of a group, from the last one back, among which one is looked for that names a member who is notified of no others. They are looked
-/// through every few seconds while a group goes on.
-pub const NAMED_LOOK_ENTRIES: u64 = 100;
+/// Entries of a group, from the last one back, among which one is looked for that a member is notified of, every few seconds while a group goes
+/// on. Of who wants those alone that name them no more are looked through; for others as many again, up to what they have read.
+pub const LOOK_BACK_ENTRIES: u64 = 100;
 
 /// How often a core tells the home of a group what its members have of it, in milliseconds: however many messages come, it is one row for
 /// each member in so long a time.

@@ -1,12 +1,14 @@
 //! Notifications of what comes in groups: who is told, once, of the last word and no other; over restarts, and of names alone for who wants
 //! that.
 
+use std::time::Duration;
+
 use proto_spec::{
     Act, ClientFrame, Content, ConversationId, RequestId, Resume, Rules, Seq, Settings, Show, Subscription, UserId,
 };
 use push::{Kind, Notice, Outcome};
 use server::{
-    limits::{ASK_AGAIN_MS, GROUP_RECEIPTS_EVERY_MS, TICK_MS},
+    limits::{ASK_AGAIN_MS, GROUP_RECEIPTS_EVERY_MS, LOOK_BACK_ENTRIES, TICK_MS},
     shard::{PushQuestion, PushVerdict, PushWhy},
 };
 use tests::{
@@ -124,6 +126,76 @@ fn a_member_who_is_away_is_notified_at_once_and_once_in_a_while() {
     assert_eq!(waiting(&people.world), []);
     assert!(people.world.store.unfinished.is_empty(), "{:?}", people.world.store.unfinished);
     assert!(people.world.store.unfinished_groups.is_empty(), "nobody is left to tell");
+}
+
+#[test]
+fn what_is_unread_is_told_though_reactions_and_own_words_stand_behind_it() {
+    let mut people = bob_is_there(Show::Text);
+    people.say(ALICE, "one");
+    for number in 0..LOOK_BACK_ENTRIES {
+        let reaction = if number % 2 == 0 { "+" } else { "-" };
+        people.say_only(CARL, Content::reaction(crate::people::name(ALICE, 4), reaction, None));
+        people.say_only(ALICE, Content::reaction(crate::people::name(ALICE, 4), reaction, None));
+        people.world.settle();
+    }
+    leaves(&mut people, BOB);
+    assert_eq!(waiting(&people.world), [to_bob(ALICE, "one", 1)]);
+
+    let mut people = bob_is_there(Show::Text);
+    people.say(ALICE, "one");
+    people.say(BOB, "mine");
+    leaves(&mut people, BOB);
+    let told = waiting(&people.world);
+    assert!(matches!(&told[..], [(BOB, Some((ALICE, Some(text), _)))] if text == "one"), "{told:?}");
+}
+
+#[test]
+fn after_a_start_without_a_provider_no_group_is_kept_for_whom_it_would_tell() {
+    let mut people = bob_is_away(Show::Text);
+    say(&mut people, ALICE, "one");
+    people.world.advance(5_000);
+    people.world.seal();
+    people.world.ingest();
+    people.world.settle();
+    people.world.forget_push();
+    people.world.crash(2);
+    for user in [ALICE, CARL] {
+        people.connect(user, Resume::Stored);
+        people.say(user, "and on");
+    }
+    people.world.advance(10_000);
+    people.world.seal();
+    people.world.ingest();
+    people.world.settle();
+    assert!(people.world.store.unfinished_groups.is_empty(), "{:?}", people.world.store.unfinished_groups);
+    assert_eq!(waiting(&people.world), []);
+}
+
+#[test]
+fn a_device_for_which_there_was_no_room_is_told_though_another_one_was() {
+    let mut people = bob_is_there(Show::Text);
+    let laptop = people.world.connect(BOB, 2, Resume::Stored);
+    let subscription = Subscription {
+        provider: 2,
+        show: Show::Text,
+        address: "laptop".to_owned(),
+        key: Vec::new(),
+        secret: Vec::new(),
+    };
+    people.world.frame(laptop, &ClientFrame::Subscribe { request: RequestId(7), subscription });
+    people.world.settle();
+    people.world.disconnect(laptop);
+    people.disconnect(BOB);
+    say(&mut people, ALICE, "one");
+    assert_eq!(waiting(&people.world), [to_bob(ALICE, "one", 1), to_bob(ALICE, "one", 1)]);
+    let last = people.world.notices[1].1.device;
+    delivered(&mut people);
+    people.world.end_notice(Outcome::Later(Duration::from_millis(700)));
+    people.world.settle();
+    assert_eq!(waiting(&people.world), []);
+    people.world.advance(1_000);
+    assert_eq!(waiting(&people.world), [to_bob(ALICE, "one", 1)]);
+    assert_eq!(people.world.notices[0].1.device, last);
 }
 
 #[test]

@@ -238,6 +238,10 @@ impl Shard {
         };
         let is_unfinished = snapshot.unfinished;
         let mut group = Box::new(Group::load(snapshot));
+        if self.settings.push.is_none() {
+            // Nobody is notified here, whoever wanted it before.
+            group.telling = telling::Telling::default();
+        }
         // Held while those who wait are served: one who is done at once must not take the group from the others.
         group.held = 1;
         let waiting = self.groups.loaded(id, group);

@@ -6,7 +6,7 @@ use storage::Wants;
 
 use super::{dues::words, notices::Told, why::PushVerdict};
 use crate::{
-    limits::{ASK_AGAIN_MS, NAMED_LOOK_ENTRIES},
+    limits::{ASK_AGAIN_MS, LOOK_BACK_ENTRIES},
     shard::{
         Shard, Turn,
         groups::{GroupTold, GroupWish},
@@ -59,22 +59,26 @@ impl Shard {
             Ok(GroupTold::Row(row)) if !row.standing.is_member() => PushVerdict::Left,
             Ok(GroupTold::Row(row)) => match row.last {
                 Some(last) if row.unread > 0 && last.from != user => {
-                    let (from, limit) = match wants {
-                        Wants::Named => (row.head, NAMED_LOOK_ENTRIES),
+                    let wish = match wants {
+                        Wants::Named => look_back(row.head),
                         // A list shows no more of a long text.
                         _ if words(&last.content)
                             .is_some_and(|text| text.len() > INBOX_TEXT_BYTES - MAX_CHAR_BYTES) =>
                         {
-                            (last.seq, 1)
+                            GroupWish::Page { from: last.seq, direction: Direction::Backwards, limit: 1 }
                         }
                         _ => return self.found_in_group(asked, &last, row.unread, cx),
                     };
-                    let wish = GroupWish::Page { from, direction: Direction::Backwards, limit };
+                    return self.ask_of_group(NewInGroup { unread: Some(row.unread), ..asked }, wish, cx);
+                }
+                // Behind the last message of somebody else is much that is none, or one of their own.
+                _ if row.unread > 0 => {
+                    let wish = look_back(row.head);
                     return self.ask_of_group(NewInGroup { unread: Some(row.unread), ..asked }, wish, cx);
                 }
                 _ => PushVerdict::Read,
             },
-            Ok(GroupTold::Page { entries, .. }) => {
+            Ok(GroupTold::Page { first, more, entries, .. }) => {
                 let is_wanted = |entry: &&GroupEntry| {
                     entry.from != user
                         && entry.place() > Some(read)
@@ -83,6 +87,9 @@ impl Shard {
                 match entries.iter().filter(is_wanted).max_by_key(|entry| entry.place()) {
                     Some(entry) => return self.found_in_group(asked, entry, unread.unwrap_or_default(), cx),
                     None if wants == Wants::Named => PushVerdict::NotNamed,
+                    None if more && first > read.next() => {
+                        return self.ask_of_group(asked, look_back(first.previous()), cx);
+                    }
                     None => PushVerdict::Read,
                 }
             }
@@ -108,6 +115,8 @@ impl Shard {
         let last = entry.place().unwrap_or(entry.seq);
         let was_told = dues.was_told(conversation, last);
         let Some(due) = dues.get(conversation) else { return };
+        // A device for which there was no room has not.
+        let was_told = was_told && due.put_off.is_empty();
         if due.own <= delivered || was_told {
             let verdict = if was_told { PushVerdict::Told } else { PushVerdict::Acknowledged };
             return self.not_notified_up_to(asked, up_to, verdict, cx);
@@ -129,6 +138,11 @@ impl Shard {
         self.not_notified(user, group.into(), up_to, verdict, cx);
         self.set_wake(user, cx);
     }
+}
+
+/// Entries up to there, the last first.
+const fn look_back(from: Seq) -> GroupWish {
+    GroupWish::Page { from, direction: Direction::Backwards, limit: LOOK_BACK_ENTRIES }
 }
 
 /// Whether a message, or what it says since it was edited, names this user (SPEC 5.4.9).
