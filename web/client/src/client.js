@@ -64,8 +64,11 @@ export class Client extends EventTarget {
     /** Events of the session that are not in the store yet. */
     #waiting = [];
     #isFlushing = false;
-    /** Reading was stopped until the store has caught up. */
+    /** Reading was stopped until the store has caught up; and whether its link had to be ended for that. */
     #isHeld = false;
+    #isCut = false;
+    /** The application wants no connection until `resume`. */
+    #isSuspended = false;
     /** Up to where the log is in the store, or about to be. */
     #stored = 0;
     /** What the store has of that, or is about to: { position, epoch, since }; undefined: nothing. */
@@ -330,12 +333,14 @@ export class Client extends EventTarget {
 
     /** Ends the connection until `resume`: before the page stands still. */
     suspend() {
-        this.#session.suspend();
+        this.#isSuspended = true;
+        this.#goOnIfAllowed();
         this.#turn({ kind: 'tick' });
     }
 
     resume() {
-        this.#session.resume();
+        this.#isSuspended = false;
+        this.#goOnIfAllowed();
         this.#turn({ kind: 'tick' });
     }
 
@@ -361,8 +366,9 @@ export class Client extends EventTarget {
         }
         this.#waiting.push(...events);
         if (link === 'open') this.#open();
-        this.#arm();
+        // What is held or let go changes when the next turn is due.
         this.#hold();
+        this.#arm();
         if (!this.#isFlushing && this.#waiting.length > 0) this.#flush().catch((error) => this.#fail(error));
     }
 
@@ -400,9 +406,16 @@ export class Client extends EventTarget {
         const isBehind = this.#waiting.length > EVENTS_WAITING_MAX;
         if (isBehind === this.#isHeld) return;
         this.#isHeld = isBehind;
+        const isPausable = this.#link?.pause !== undefined;
+        if (isPausable) this.#link[isBehind ? 'pause' : 'resume']();
         // A link that cannot stand still is ended, and resumed from what was stored.
-        if (this.#link?.pause !== undefined) this.#link[isBehind ? 'pause' : 'resume']();
-        else if (isBehind) this.#session.suspend();
+        this.#isCut = isBehind && !isPausable;
+        this.#goOnIfAllowed();
+    }
+
+    /** The session goes on if neither the application nor a store that is behind has stopped it. */
+    #goOnIfAllowed() {
+        if (this.#isSuspended || this.#isCut) this.#session.suspend();
         else this.#session.resume();
     }
 

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 
 import { Client, MemoryStore, NotSent, RequestRefused, Tabs, connect } from '../src/index.js';
 import { CODES } from '../src/codes.js';
+import { EVENTS_WAITING_MAX } from '../src/limits.js';
 import { DEVICE, PEER, Server } from './model.js';
 
 /** A transport that leads to a model server, which commits and pushes at once. */
@@ -273,6 +274,55 @@ test('one that is suspended is not connected, and goes on when it is resumed', a
     await next(client, 'accepted');
     await client.close();
     assert.deepEqual(network.server.log.map(({ content }) => content.text), ['meanwhile', 'later']);
+});
+
+/** A client whose store is so slow at first that reading is stopped; `letGo` has the store go on. The transport has no `pause`. */
+async function fallenBehind() {
+    const network = new Network();
+    network.cut = 100_000;
+    const { server } = network;
+    const push = server.push.bind(server);
+    server.push = () => push(400);
+    for (let count = 0; count < EVENTS_WAITING_MAX + 2_000; count++) server.othersWrite('missed');
+    const store = new MemoryStore();
+    const commit = store.commit.bind(store);
+    let letGo;
+    const going = new Promise((resolve) => (letGo = resolve));
+    store.commit = async (changes) => {
+        if (changes.some(({ op }) => op === 'entry')) await going;
+        return commit(changes);
+    };
+    const client = await open(network, { store });
+    const entries = [];
+    client.addEventListener('entry', ({ detail }) => entries.push(detail.entry.seq));
+    for (let n = 0; n < 1_000 && client.phase !== 'suspended'; n++) await new Promise(setImmediate);
+    return { network, client, entries, letGo };
+}
+
+test('a client that was stopped because its store was behind goes on by itself when the store has caught up', async () => {
+    const { network, client, entries, letGo } = await fallenBehind();
+    const { length } = network.server.log;
+    assert.equal(client.phase, 'suspended');
+    letGo();
+    for (let n = 0; n < 500 && entries.length < length; n++) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.deepEqual([entries.length, entries.at(-1), network.urls.length], [length, length, 2]);
+    await client.close();
+});
+
+test('one that the application has suspended does not go on because the store has caught up, nor before', async () => {
+    const { network, client, entries, letGo } = await fallenBehind();
+    client.suspend();
+    client.resume();
+    assert.equal(client.phase, 'suspended', 'the store is behind');
+    client.suspend();
+    letGo();
+    for (let n = 0; n < 50; n++) await new Promise((resolve) => setTimeout(resolve, 2));
+    client.setStatus('away');
+    assert.deepEqual([client.phase, network.urls.length], ['suspended', 1]);
+    client.resume();
+    for (let n = 0; n < 500 && entries.length < network.server.log.length; n++) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.equal(entries.length, network.server.log.length);
+    await client.close();
 });
 
 test('a redirect leads to the same kind of address at another host', async () => {
