@@ -176,6 +176,8 @@ export class Tabs extends EventTarget {
         this.#stand({});
         this.#lookIntoStore();
         this.#wish({});
+        // What this tab stored in the moment in which it was put away, it said to nobody.
+        this.#say({ look: true });
         this.#askAgain();
     }
 
@@ -383,6 +385,8 @@ export class Tabs extends EventTarget {
     #onGone(tab) {
         this.#leading.wishes.delete(tab);
         this.#doWishes();
+        // It may have stored a message and come no more to say so.
+        this.#leading.client.look();
     }
 
     async #call(name, args) {

@@ -367,3 +367,56 @@ test('the server is told what all tabs wish together, whoever leads', async () =
     await until('nobody looks', () => presence.at(-1).status === 'away');
     await tabs[1].close();
 });
+
+/** A tab's next message is in the store, and `then` puts the tab away before it hears of that. */
+function storesLate(store, then) {
+    const commit = store.commit.bind(store);
+    store.commit = async (changes, only) => {
+        if (changes[0]?.op !== 'message' || only !== undefined) return commit(changes, only);
+        store.commit = commit;
+        await commit(changes);
+        then();
+        await new Promise(setImmediate);
+        return undefined;
+    };
+}
+
+test('what a follower has stored when it is put away is sent, though it does not come to say so', async () => {
+    const browser = new Browser();
+    const tabs = [browser.open(), browser.open()];
+    await until('the first one leads', () => tabs[0].isLeading);
+    storesLate(browser.store, () => tabs[1].suspend());
+    await tabs[1].send(TO, { text: 'in the last moment' });
+    await until('it is in the log', () => browser.texts.length === 1);
+    await Promise.all(tabs.map((tab) => tab.close()));
+});
+
+test('what a follower has stored when it is killed is sent when the leader sees that it is gone', async () => {
+    const browser = new Browser();
+    const killed = { is: false, isMute: false };
+    const first = browser.open();
+    await until('it leads', () => first.isLeading);
+    const locksBefore = browser.locks.holders;
+    const second = browser.open(killed);
+    await until('the leader knows the second one', () => browser.locks.holders.size > locksBefore.size && second.user !== undefined);
+    killed.isMute = true;
+    await second.send(TO, { text: 'in the last moment' });
+    browser.locks.drop((holder) => !locksBefore.has(holder));
+    await first.checkLease();
+    await until('it is in the log', () => browser.texts.length === 1);
+    await Promise.all([first, second].map((tab) => tab.close()));
+});
+
+test('what a tab has stored and said to nobody is sent when it goes on', async () => {
+    const browser = new Browser();
+    const mute = { is: false, isMute: false };
+    const tabs = [browser.open(), browser.open(mute)];
+    await until('the first one leads', () => tabs[0].isLeading && tabs[1].user !== undefined);
+    mute.isMute = true;
+    storesLate(browser.store, () => tabs[1].suspend());
+    await tabs[1].send(TO, { text: 'in the last moment' });
+    mute.isMute = false;
+    tabs[1].resume();
+    await until('it is in the log', () => browser.texts.length === 1);
+    await Promise.all(tabs.map((tab) => tab.close()));
+});
