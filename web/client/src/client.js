@@ -448,7 +448,7 @@ export class Client extends EventTarget {
             } catch (why) {
                 // It stays, for whoever opens the store next.
                 if (why.code === 'ended') return;
-                await this.#store.commit([{ op: 'answered', id }]);
+                await this.#store.commit([answeredChange({ id }, { type: 'returned', to, content, why })]);
                 this.dispatchEvent(new RingpostEvent('returned', { id, to, content, why }));
             }
         }
@@ -474,7 +474,7 @@ export class Client extends EventTarget {
                 case 'refused':
                 case 'cancelled':
                 case 'returned':
-                    changes.push({ op: 'answered', id: message.id });
+                    changes.push(answeredChange(message, event));
                     break;
                 case 'skipped':
                     // What is held may have been changed in the gap, and is fetched anew (SPEC 8.8).
@@ -486,7 +486,7 @@ export class Client extends EventTarget {
                     this.#stored = 0;
                     this.#recorded = undefined;
                     changes.push({ op: 'discard' });
-                    for (const handle of event.dropped) changes.push({ op: 'answered', id: this.#messages.get(handle).id });
+                    for (const handle of event.dropped) changes.push(answeredChange(this.#messages.get(handle), { type: 'dropped' }));
                     isMoved = true;
                     break;
                 case 'entry':
@@ -621,6 +621,12 @@ export class Client extends EventTarget {
 const TOKEN_AGAIN_AFTER_MS = 1_000;
 
 const messageChange = ({ id, to, content }, number) => ({ op: 'message', id, number, to, content });
+
+/** What became of a message is kept with that: the tab that sent it may be away when it is told. An error does not travel as what it is. */
+function answeredChange({ id }, { handle: _, why, ...event }) {
+    const answer = why === undefined ? { ...event, id } : { ...event, id, why: { code: why.code, message: why.message } };
+    return { op: 'answered', id, answer };
+}
 
 const hostOf = (url) => new URL(url).host;
 

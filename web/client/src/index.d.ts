@@ -332,9 +332,12 @@ export interface StoredMessage {
     content: Content;
 }
 
+/** What became of a message, as a store keeps it: an `Answer` in which `why` is no error any more. */
+export type KeptAnswer = { id: string; type: Answer['type']; [field: string]: unknown };
+
 export type Change =
     | ({ op: 'message' } & StoredMessage)
-    | { op: 'answered'; id: string }
+    | { op: 'answered'; id: string; answer: KeptAnswer }
     | { op: 'entry'; entry: Entry }
     | { op: 'position'; position: Count; epoch: Id; since: Count }
     | { op: 'discard' };
@@ -348,6 +351,8 @@ export interface Store {
 
 /** A store that several tabs share. */
 export interface SharedStore extends Store {
+    /** What became of messages, the newest 1,024. */
+    answers(): Promise<KeptAnswer[]>;
     update<Value>(key: string, change: (value: Value | undefined) => Value): Promise<Value>;
     /** The page stands still between them: what is asked meanwhile, or was not done before, is done then. */
     pause(): void;
@@ -359,6 +364,7 @@ export declare class MemoryStore implements SharedStore {
     commit: Store['commit'];
     entries: Store['entries'];
     close: Store['close'];
+    answers: SharedStore['answers'];
     update: SharedStore['update'];
     pause: SharedStore['pause'];
     resume: SharedStore['resume'];
@@ -373,6 +379,7 @@ export declare class IndexedDbStore implements SharedStore {
     commit: Store['commit'];
     entries: Store['entries'];
     close: Store['close'];
+    answers: SharedStore['answers'];
     update: SharedStore['update'];
     pause: SharedStore['pause'];
     resume: SharedStore['resume'];

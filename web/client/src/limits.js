@@ -119,6 +119,9 @@ export const FETCH_AGAIN_AFTER_MS = 1_000;
 /** Events that wait for the store, beyond which nothing more is read: sixteen pages. */
 export const EVENTS_WAITING_MAX = 8_000;
 
+/** What became of messages, the newest, for tabs that were put away when it was told: as many as can wait for their answer at a time. */
+export const ANSWERS_KEPT_MAX = QUEUED_MESSAGES_MAX;
+
 /** Pushed entries of a group that are kept behind a gap until it is filled: what comes while a page is on its way. */
 export const GROUP_AHEAD_MAX = 64;
 

@@ -8,7 +8,7 @@
 
 import { RingpostEvent, checkProvider, connect } from './client.js';
 import { LEASE_MS, RENEW_AFTER_MS, claimed, isFree, leads, released, renewed } from './lease.js';
-import { TEXT_BYTES_MAX, WATCHED_MAX } from './limits.js';
+import { ANSWERS_KEPT_MAX, TEXT_BYTES_MAX, WATCHED_MAX } from './limits.js';
 import { placeOf } from './codec/entries.js';
 import { checkMessage } from './session/capabilities.js';
 import { nextMessageId } from './store/device.js';
@@ -16,6 +16,8 @@ import { ahead } from './transport/ahead.js';
 import { withFallback } from './transport/fallback.js';
 
 const LEASE = 'lease';
+/** The events that say what became of a message, besides `log_replaced`. */
+const ANSWERS = ['accepted', 'refused', 'cancelled', 'returned'];
 /** What a leader tells its followers, as it is. */
 const TOLD = [
     'welcome', 'disconnected', 'ended', 'entry', 'accepted', 'refused', 'cancelled', 'returned', 'committed', 'log_replaced', 'skipped', 'epoch',
@@ -53,6 +55,8 @@ export class Tabs extends EventTarget {
     #wishes = { status: undefined, watched: [] };
     /** Up to where this tab has heard the log; undefined until the store was asked. */
     #heard;
+    /** By the id of a message that this tab sent, or that waited when it began: whether it has heard what became of it. */
+    #isAnswered = new Map();
     /** What comes while the store is asked for what this tab has missed, and when that is done. */
     #held;
     #caughtUp = Promise.resolve();
@@ -93,6 +97,8 @@ export class Tabs extends EventTarget {
     async send(to, content) {
         checkMessage(to, content, TEXT_BYTES_MAX);
         const id = (this.#lastId = nextMessageId(this.#lastId));
+        // What becomes of it may be told before this tab hears that it is stored.
+        this.#expectAnswer(id);
         await this.#store.commit([{ op: 'message', id, number: null, to, content }]);
         if (this.#leading === undefined) this.#say({ look: true });
         else this.#leading.client.look();
@@ -234,7 +240,8 @@ export class Tabs extends EventTarget {
         const lease = await this.#store.update(LEASE, (known) => claimed(known, this.#tab, living, this.#clock()));
         if (isOver() || !leads(lease, this.#tab, lease.term)) return;
         const { term } = lease;
-        const only = { key: LEASE, holds: (known) => leads(known, this.#tab, term) };
+        // Who leads no more tells nobody what it stores: the next one does.
+        const only = { key: LEASE, holds: (known) => !isOver() && leads(known, this.#tab, term) };
         const guarded = {
             load: () => this.#store.load(),
             commit: (changes) => this.#store.commit(changes, only),
@@ -324,8 +331,25 @@ export class Tabs extends EventTarget {
         }
         if (type === 'log_replaced') this.#heard = 0;
         if (type === 'skipped') this.#heard = detail.up_to;
-        this.dispatchEvent(new RingpostEvent(type, detail));
+        if (ANSWERS.includes(type) && !this.#isNews(detail.id)) return undefined;
+        const isReplaced = type === 'log_replaced';
+        const news = isReplaced ? { ...detail, dropped: detail.dropped.filter((id) => this.#isNews(id)) } : detail;
+        this.dispatchEvent(new RingpostEvent(type, news));
         return undefined;
+    }
+
+    #expectAnswer(id) {
+        this.#isAnswered.set(id, false);
+        if (this.#isAnswered.size <= ANSWERS_KEPT_MAX) return;
+        const [oldest] = [...this.#isAnswered].find(([, isAnswered]) => isAnswered) ?? [];
+        this.#isAnswered.delete(oldest);
+    }
+
+    /** Whether this tab has not heard yet what became of this message; now it has. */
+    #isNews(id) {
+        const isAnswered = this.#isAnswered.get(id);
+        if (isAnswered === false) this.#isAnswered.set(id, true);
+        return isAnswered !== true;
     }
 
     /** Whoever led before may have stored what it did not come to tell. One after the other: this tab may stand still meanwhile. */
@@ -338,10 +362,15 @@ export class Tabs extends EventTarget {
         const told = [];
         this.#held = [];
         try {
-            const { position, since } = await this.#store.load();
+            const { position, since, messages } = await this.#store.load();
             const [after, last] = [this.#heard, position ?? 0];
             this.#heard ??= last;
-            if (after !== undefined && (last < after || since > after)) {
+            if (after === undefined) for (const { id } of messages) if (!this.#isAnswered.has(id)) this.#expectAnswer(id);
+            // As always, an answer comes before the entry that it stands for.
+            const { answers, dropped } = await this.#missedAnswers();
+            told.push(...answers);
+            if (dropped.length > 0) told.push(['log_replaced', { detail: 'it was replaced while this tab was away', dropped }]);
+            if (after !== undefined && (dropped.length > 0 || last < after || since > after)) {
                 told.push(['skipped', { after, up_to: last }]);
             } else if (after !== undefined) {
                 const missed = await this.#store.entries(after + 1);
@@ -352,6 +381,14 @@ export class Tabs extends EventTarget {
             this.#held = undefined;
             for (const [type, detail] of told) this.#tell(type, detail);
         }
+    }
+
+    /** What became of messages while nobody told it to this tab, as events; and those that went with a log that was replaced. */
+    async #missedAnswers() {
+        if (![...this.#isAnswered.values()].includes(false)) return { answers: [], dropped: [] };
+        const missed = (await this.#store.answers()).filter(({ id }) => this.#isAnswered.get(id) === false);
+        const answers = missed.filter(({ type }) => type !== 'dropped').map(({ type, ...detail }) => [type, detail]);
+        return { answers, dropped: missed.filter(({ type }) => type === 'dropped').map(({ id }) => id) };
     }
 
     #wish(news) {

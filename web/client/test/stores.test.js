@@ -5,10 +5,12 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
 import { MemoryStore, openIndexedDbStore } from '../src/index.js';
+import { ANSWERS_KEPT_MAX } from '../src/limits.js';
 import { CommitRefused, LOG_ENTRIES_MAX } from '../src/store/changes.js';
 
 const entry = (seq) => ({ kind: 'received', seq, time: 1, from: 2n ** 64n - 1n, origin: seq, content: { opaque: Uint8Array.of(1, 2) } });
 const message = (id, number) => ({ op: 'message', id, number, to: { user: 8n }, content: { text: id } });
+const answered = (id) => ({ op: 'answered', id, answer: { id, type: 'refused', code: 7 } });
 const stored = ({ op: _, ...of }) => of;
 
 const stores = { 'a store in memory': async () => new MemoryStore() };
@@ -34,7 +36,7 @@ for (const [name, open] of Object.entries(stores)) {
             assert.deepEqual(messages, [stored(message('a', null)), stored(message('b', 7))]);
             assert.deepEqual(await store.entries(), [entry(1), entry(3)]);
             assert.deepEqual(await store.entries(2, 5), [entry(3)]);
-            await store.commit([{ op: 'answered', id: 'a' }]);
+            await store.commit([answered('a')]);
             assert.deepEqual((await store.load()).messages, [stored(message('b', 7))]);
         });
 
@@ -51,8 +53,20 @@ for (const [name, open] of Object.entries(stores)) {
             assert.equal(await store.update('lease', (known) => known ?? 'first'), 'first');
             const only = (tab) => ({ key: 'lease', holds: (lease) => lease === tab });
             await store.commit([message('a', 1)], only('first'));
-            await assert.rejects(store.commit([message('b', 2), { op: 'answered', id: 'a' }], only('second')), CommitRefused);
+            await assert.rejects(store.commit([message('b', 2), answered('a')], only('second')), CommitRefused);
             assert.deepEqual((await store.load()).messages, [stored(message('a', 1))]);
+        });
+
+        test('keeps what became of messages, the newest, and not that of a commit that was refused', async () => {
+            const store = await open();
+            assert.deepEqual(await store.answers(), []);
+            await store.commit([message('a', 1), message('b', 2)]);
+            await store.commit([answered('a')]);
+            await assert.rejects(store.commit([answered('b')], { key: 'lease', holds: () => false }), CommitRefused);
+            assert.deepEqual(await store.answers(), [{ id: 'a', type: 'refused', code: 7 }]);
+            const ids = Array.from({ length: ANSWERS_KEPT_MAX }, (_, at) => `of many ${at}`);
+            await store.commit(ids.map(answered));
+            assert.deepEqual((await store.answers()).map(({ id }) => id), ids);
         });
 
         test('keeps the newest entries, and no more than the bound', async () => {

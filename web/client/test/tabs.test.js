@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 import { MemoryStore, Tabs, followPage } from '../src/index.js';
 import { LEASE_MS, claimed, leads, released, renewed } from '../src/lease.js';
-import { DEVICE, PEER, Server } from './model.js';
+import { DEVICE, NOBODY, PEER, Server } from './model.js';
 
 const TO = { user: PEER };
 
@@ -419,4 +419,124 @@ test('what a tab has stored and said to nobody is sent when it goes on', async (
     tabs[1].resume();
     await until('it is in the log', () => browser.texts.length === 1);
     await Promise.all(tabs.map((tab) => tab.close()));
+});
+
+/** Has the leader put away, or whatever `then` does, when it has stored what became of a message and before it tells that. */
+function answersLate(store, then) {
+    const commit = store.commit.bind(store);
+    store.commit = async (changes, only) => {
+        await commit(changes, only);
+        if (!changes.some(({ op }) => op === 'answered')) return;
+        store.commit = commit;
+        then();
+    };
+}
+
+for (const how of ['close', 'suspend']) {
+    test(`what became of a message is told once to who sent it, though the leader did not come to tell it: ${how}`, async () => {
+        const browser = new Browser();
+        const tabs = [browser.open(), browser.open()];
+        const order = [];
+        for (const type of ['accepted', 'entry']) tabs[1].addEventListener(type, () => order.push(type));
+        const accepted = tabs.map((tab) => told(tab, 'accepted'));
+        await until('the first one leads', () => tabs[0].isLeading);
+        answersLate(browser.store, () => tabs[0][how]());
+        const id = await tabs[1].send(TO, { text: 'hello' });
+        await until('the second one leads', () => tabs[1].isLeading);
+        await until('it is told', () => accepted[1].length > 0);
+        for (let n = 0; n < 20; n++) await new Promise(setImmediate);
+        assert.deepEqual(accepted[1].map((of) => [of.id, of.seq]), [[id, 1]]);
+        assert.deepEqual(order, ['accepted', 'entry'], 'in the order in which they are told otherwise');
+        assert.deepEqual(browser.texts, ['hello']);
+        await Promise.all(tabs.map((tab) => tab.close()));
+    });
+}
+
+test('a tab that was put away before its message was answered is told once what became of it', async () => {
+    const browser = new Browser();
+    const tabs = [browser.open(), browser.open()];
+    const all = tabs.map((tab) => [told(tab, 'accepted'), told(tab, 'refused')]);
+    await until('the first one leads', () => tabs[0].isLeading);
+    // Nothing of it leaves.
+    const receive = browser.server.receive.bind(browser.server);
+    browser.server.receive = () => {};
+    const ids = [await tabs[0].send(TO, { text: 'hello' }), await tabs[0].send({ user: NOBODY }, { text: 'nobody' })];
+    await tabs[0].suspend();
+    browser.server.receive = receive;
+    await until('both are answered', () => all[1].flat().length === 2);
+    tabs[0].resume();
+    await until('both are told', () => all[0].flat().length === 2);
+    assert.deepEqual(all[0].map(([{ id }]) => id), ids);
+    for (const tab of [tabs[1], tabs[0]]) await tab.suspend();
+    tabs[0].resume();
+    await until('it leads', () => tabs[0].isLeading);
+    for (let n = 0; n < 20; n++) await new Promise(setImmediate);
+    assert.equal(all[0].flat().length, 2, 'not again');
+    await Promise.all(tabs.map((tab) => tab.close()));
+});
+
+test('a page that begins with what an earlier one left is told what became of it, though it was away', async () => {
+    const browser = new Browser();
+    const id = '0000000000000001-00000000';
+    await browser.store.commit([{ op: 'message', id, number: null, to: TO, content: { text: 'of an earlier page' } }]);
+    const receive = browser.server.receive.bind(browser.server);
+    browser.server.receive = () => {};
+    const tabs = [browser.open(), browser.open()];
+    const accepted = tabs.map((tab) => told(tab, 'accepted'));
+    await until('the first one leads', () => tabs[0].isLeading);
+    await tabs[0].suspend();
+    browser.server.receive = receive;
+    await until('it is accepted', () => accepted[1].length === 1);
+    tabs[0].resume();
+    await until('it is told', () => accepted[0].length === 1);
+    assert.equal(accepted[0][0].id, id);
+    await Promise.all(tabs.map((tab) => tab.close()));
+});
+
+test('a message that went with a log that was replaced is told of to the tab that was away', async () => {
+    const browser = new Browser();
+    const tab = browser.open();
+    await until('it leads', () => tab.isLeading);
+    browser.server.receive = () => {};
+    const id = await tab.send(TO, { text: 'hello' });
+    const replaced = told(tab, 'log_replaced');
+    const skipped = told(tab, 'skipped');
+    await tab.suspend();
+    await browser.store.commit([{ op: 'discard' }, { op: 'answered', id, answer: { id, type: 'dropped' } }]);
+    tab.resume();
+    await until('it is told', () => skipped.length === 1);
+    assert.deepEqual(replaced.map(({ dropped }) => dropped), [[id]]);
+    await tab.close();
+});
+
+test('a tab that leads no more stores nothing, or nobody would tell it', async () => {
+    const browser = new Browser();
+    const tab = browser.open();
+    const all = [told(tab, 'accepted'), told(tab, 'entry')];
+    await until('it leads', () => tab.isLeading);
+    const commit = browser.store.commit.bind(browser.store);
+    let goOn;
+    const going = new Promise((resolve) => (goOn = resolve));
+    let refused;
+    // The page stands still in the middle: the commit is made when it goes on.
+    browser.store.commit = async (changes, only) => {
+        if (only !== undefined && changes.some(({ op }) => op === 'answered')) {
+            browser.store.commit = commit;
+            tab.suspend();
+            await going;
+        }
+        return commit(changes, only).catch((error) => {
+            refused = error;
+            throw error;
+        });
+    };
+    await tab.send(TO, { text: 'hello' });
+    await until('it is put away', () => !tab.isLeading);
+    goOn();
+    await until('the commit is refused', () => refused?.name === 'CommitRefused');
+    tab.resume();
+    await until('all is told', () => all.every((of) => of.length > 0));
+    for (let n = 0; n < 20; n++) await new Promise(setImmediate);
+    assert.deepEqual([all.map((of) => of.length), browser.texts], [[1, 1], ['hello']]);
+    await tab.close();
 });

@@ -7,13 +7,14 @@
 //                          that tabs agree on under the key is not one that holds.
 //   update(key, change) -> the value that `change` makes of the one under the key, in one step: what tabs agree on.
 //   entries(from, limit)-> the log's entries from a seq on, by ascending seq.
+//   answers()           -> what became of messages, the newest: { id, type, … } as the client told it, or would have.
 //   close()
 // and one that tabs share:
 //   pause(), resume()      the page stands still between them: what is asked meanwhile, or was not done before, is done then.
 //
 // Changes, in the order in which they are made:
 //   { op: 'message', id, number, to, content }   a message without its answer, or its number
-//   { op: 'answered', id }                       it has its answer
+//   { op: 'answered', id, answer }               it has its answer, which is kept for whoever does not hear of it now
 //   { op: 'entry', entry }                       an entry of the log
 //   { op: 'position', position, epoch, since }   everything up to there is in the log, or was superseded
 //   { op: 'discard' }                            the log was replaced: entries, position and epoch go, messages stay
@@ -21,8 +22,16 @@
 // What belongs together is one commit: an answer and the entry that it stands for, entries and the position behind them. So no crash
 // leaves a message both answered and unanswered, or a position behind entries that are not there.
 
+import { ANSWERS_KEPT_MAX } from '../limits.js';
+
 /** Entries of the log that are kept, the newest: a few tens of megabytes at most. The server has the rest. */
 export const LOG_ENTRIES_MAX = 50_000;
+
+/** The answers that are kept after changes. */
+export function answersAfter(known, changes) {
+    const answers = changes.filter(({ op }) => op === 'answered').map(({ answer }) => answer);
+    return [...known, ...answers].slice(-ANSWERS_KEPT_MAX);
+}
 
 /** Another tab has become the one that writes. */
 export class CommitRefused extends Error {

@@ -7,10 +7,14 @@
 // Nor for its transactions, which would hold up those of all other tabs for a minute: `pause` aborts them, and what they were for is done
 // anew when the page goes on.
 
-import { CommitRefused, LOG_ENTRIES_MAX } from './changes.js';
+import { CommitRefused, LOG_ENTRIES_MAX, answersAfter } from './changes.js';
 import { randomId } from './device.js';
 
-/** The layout. A program with another layout counts on, and adds how to move messages from the one before. */
+/**
+ * The layout: `log` has entries by seq, `messages` those without an answer by id, and `state` one value each under `device`, `position`,
+ * `answers`, and what tabs agree on. A program with another layout counts on, and adds how to move messages from the one before. Another
+ * key in `state` is no other layout: who does not know it leaves it alone.
+ */
 const LAYOUT = 1;
 
 /** A database that does not open in this time does not open: something else holds it. */
@@ -135,6 +139,10 @@ export class IndexedDbStore {
         const log = transaction.objectStore('log');
         if (only !== undefined && !only.holds(await promiseOf(transaction.objectStore('state').get(only.key)))) throw new CommitRefused(only.key);
         this.#entries ??= await promiseOf(log.count());
+        if (changes.some(({ op }) => op === 'answered')) {
+            const state = transaction.objectStore('state');
+            state.put(answersAfter((await promiseOf(state.get('answers'))) ?? [], changes), 'answers');
+        }
         for (const change of changes) this.#make(change, transaction);
         if (this.#entries > LOG_ENTRIES_MAX) await this.#dropOldest(log);
     }
@@ -195,6 +203,11 @@ export class IndexedDbStore {
 
     entries(from = 1, limit = LOG_ENTRIES_MAX) {
         return this.#in('log', 'readonly', (transaction) => promiseOf(transaction.objectStore('log').getAll(IDBKeyRange.lowerBound(from), limit)));
+    }
+
+    async answers() {
+        const known = await this.#in('state', 'readonly', (transaction) => promiseOf(transaction.objectStore('state').get('answers')));
+        return known ?? [];
     }
 
     /**

@@ -1,12 +1,13 @@
 // A store that lasts as long as its program: for tests, and for programs that keep nothing. The device id is new with each.
 
-import { CommitRefused, LOG_ENTRIES_MAX } from './changes.js';
+import { CommitRefused, LOG_ENTRIES_MAX, answersAfter } from './changes.js';
 import { randomId } from './device.js';
 
 export class MemoryStore {
     #device = randomId();
     #log = new Map();
     #messages = new Map();
+    #answers = [];
     #position = null;
     #epoch = 0n;
     #since = 0;
@@ -21,6 +22,7 @@ export class MemoryStore {
     async commit(changes, only) {
         if (only !== undefined && !only.holds(this.#shared.get(only.key))) throw new CommitRefused(only.key);
         for (const change of changes) this.#make(change);
+        this.#answers = answersAfter(this.#answers, changes);
         // In the order in which they came, which is that of their seqs.
         for (const seq of this.#log.keys()) {
             if (this.#log.size <= LOG_ENTRIES_MAX) break;
@@ -54,6 +56,10 @@ export class MemoryStore {
 
     async entries(from = 1, limit = LOG_ENTRIES_MAX) {
         return [...this.#log.values()].filter((entry) => entry.seq >= from).slice(0, limit);
+    }
+
+    async answers() {
+        return this.#answers;
     }
 
     /** What several tabs agree on: reads the value under a key and writes what `change` makes of it, in one step. */
