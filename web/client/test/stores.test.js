@@ -1,9 +1,10 @@
-// What every store must do. IndexedDB is there in browsers alone, so in Node its part prints NOT RUN, unless somebody has put one into
-// `globalThis.indexedDB`.
+// What every store must do. IndexedDB is there in browsers alone, so in Node its part runs over as much of one as the store uses, unless
+// somebody has put a real one into `globalThis.indexedDB`.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
+import { FakeIndexedDb, FakeKeyRange } from './indexeddb.js';
 import { MemoryStore, openIndexedDbStore } from '../src/index.js';
 import { ANSWERS_KEPT_MAX } from '../src/limits.js';
 import { CommitRefused, LOG_ENTRIES_MAX } from '../src/store/changes.js';
@@ -13,9 +14,15 @@ const message = (id, number) => ({ op: 'message', id, number, to: { user: 8n }, 
 const answered = (id) => ({ op: 'answered', id, answer: { id, type: 'refused', code: 7 } });
 const stored = ({ op: _, ...of }) => of;
 
-const stores = { 'a store in memory': async () => new MemoryStore() };
-if (typeof indexedDB === 'undefined') console.log('NOT RUN: the store in IndexedDB; there is none here');
-else stores['a store in IndexedDB'] = () => openIndexedDbStore(String(Math.random()));
+if (typeof indexedDB === 'undefined') {
+    console.log('NOT RUN: the store over a real IndexedDB; there is none here');
+    globalThis.indexedDB = new FakeIndexedDb();
+    globalThis.IDBKeyRange = FakeKeyRange;
+}
+const stores = {
+    'a store in memory': async () => new MemoryStore(),
+    'a store in IndexedDB': () => openIndexedDbStore(String(Math.random())),
+};
 
 for (const [name, open] of Object.entries(stores)) {
     describe(name, () => {
@@ -81,3 +88,18 @@ for (const [name, open] of Object.entries(stores)) {
         });
     });
 }
+
+const entries = (from, count) => Array.from({ length: count }, (_, at) => ({ op: 'entry', entry: entry(from + at) }));
+
+test('a tab drops nothing of what another one has stored in IndexedDB, whatever it had counted itself', async () => {
+    const name = String(Math.random());
+    const [first, second] = [await openIndexedDbStore(name), await openIndexedDbStore(name)];
+    await first.commit(entries(1, LOG_ENTRIES_MAX - 1));
+    await second.commit([{ op: 'discard' }, ...entries(1, 100)]);
+    await first.commit(entries(101, 2));
+    assert.equal((await first.entries()).length, 102);
+    await second.commit(entries(103, LOG_ENTRIES_MAX - 102));
+    await first.commit(entries(LOG_ENTRIES_MAX + 1, 1));
+    const kept = await first.entries();
+    assert.ok(kept.length < LOG_ENTRIES_MAX && kept.at(-1).seq === LOG_ENTRIES_MAX + 1, 'the bound is that of all tabs together');
+});

@@ -12,7 +12,7 @@ import { randomId } from './device.js';
 
 /**
  * The layout: `log` has entries by seq, `messages` those without an answer by id, and `state` one value each under `device`, `position`,
- * `answers`, and what tabs agree on. A program with another layout counts on, and adds how to move messages from the one before. Another
+ * `answers`, `entries` (how many the log has), and what tabs agree on. A program with another layout counts on, and adds how to move messages from the one before. Another
  * key in `state` is no other layout: who does not know it leaves it alone.
  */
 const LAYOUT = 1;
@@ -69,8 +69,6 @@ export async function deleteIndexedDbStore(name, { factory = indexedDB } = {}) {
 export class IndexedDbStore {
     /** A promise of it. */
     #database;
-    /** How many entries the log has, as far as this tab knows; it is counted when it is first written to. */
-    #entries;
     /** Transactions that are not over, and those that `pause` has ended. */
     #open = new Set();
     #aborted = new WeakSet();
@@ -128,23 +126,30 @@ export class IndexedDbStore {
         try {
             await this.#in(['log', 'messages', 'state'], 'readwrite', (transaction) => this.#commitIn(transaction, changes, only));
         } catch (error) {
-            // What was counted is not there.
-            this.#entries = undefined;
             if (error instanceof CommitRefused) throw error;
             throw new Error(`the browser could not store what came (${error.name}: ${error.message}); free some space and load the page again`);
         }
     }
 
     async #commitIn(transaction, changes, only) {
-        const log = transaction.objectStore('log');
-        if (only !== undefined && !only.holds(await promiseOf(transaction.objectStore('state').get(only.key)))) throw new CommitRefused(only.key);
-        this.#entries ??= await promiseOf(log.count());
+        const state = transaction.objectStore('state');
+        if (only !== undefined && !only.holds(await promiseOf(state.get(only.key)))) throw new CommitRefused(only.key);
+        const isLogChanged = changes.some(({ op }) => op === 'entry' || op === 'discard');
+        // Other tabs write too, so it stands beside the entries; to count them all takes longer than most commits.
+        const known = isLogChanged ? await this.#countIn(transaction) : 0;
         if (changes.some(({ op }) => op === 'answered')) {
-            const state = transaction.objectStore('state');
             state.put(answersAfter((await promiseOf(state.get('answers'))) ?? [], changes), 'answers');
         }
         for (const change of changes) this.#make(change, transaction);
-        if (this.#entries > LOG_ENTRIES_MAX) await this.#dropOldest(log);
+        if (!isLogChanged) return;
+        const count = changes.reduce((before, { op }) => (op === 'discard' ? 0 : before + (op === 'entry' ? 1 : 0)), known);
+        const dropped = count > LOG_ENTRIES_MAX ? await this.#dropOldest(transaction.objectStore('log'), count) : 0;
+        state.put(count - dropped, 'entries');
+    }
+
+    /** How many entries the log has; they are counted once. */
+    async #countIn(transaction) {
+        return (await promiseOf(transaction.objectStore('state').get('entries'))) ?? promiseOf(transaction.objectStore('log').count());
     }
 
     /** What `does` gives, when all that it did in a transaction is as durable as it must be: 'strict' survives a power cut. */
@@ -162,10 +167,7 @@ export class IndexedDbStore {
                 await done;
                 return value;
             } catch (error) {
-                if (this.#aborted.has(transaction)) {
-                    this.#entries = undefined;
-                    continue;
-                }
+                if (this.#aborted.has(transaction)) continue;
                 if (error instanceof CommitRefused) transaction.abort();
                 throw error;
             } finally {
@@ -181,12 +183,10 @@ export class IndexedDbStore {
             case 'answered':
                 return transaction.objectStore('messages').delete(change.id);
             case 'entry':
-                this.#entries++;
                 return transaction.objectStore('log').put(change.entry, change.entry.seq);
             case 'position':
                 return transaction.objectStore('state').put(change, 'position');
             case 'discard':
-                this.#entries = 0;
                 transaction.objectStore('log').clear();
                 return transaction.objectStore('state').delete('position');
             default:
@@ -194,11 +194,11 @@ export class IndexedDbStore {
         }
     }
 
-    /** A tenth more than has to go, so that it is not done for each entry. */
-    async #dropOldest(log) {
-        const keys = await promiseOf(log.getAllKeys(undefined, this.#entries - LOG_ENTRIES_MAX + LOG_ENTRIES_MAX / 10));
+    /** A tenth more than has to go, so that it is not done for each entry. How many have gone. */
+    async #dropOldest(log, count) {
+        const keys = await promiseOf(log.getAllKeys(undefined, count - LOG_ENTRIES_MAX + LOG_ENTRIES_MAX / 10));
         if (keys.length > 0) log.delete(IDBKeyRange.upperBound(keys[keys.length - 1]));
-        this.#entries -= keys.length;
+        return keys.length;
     }
 
     entries(from = 1, limit = LOG_ENTRIES_MAX) {
