@@ -42,7 +42,7 @@ export class Tabs extends EventTarget {
     #clock;
     /** { client, term, state, presence, wishes } while this tab leads: what it told last of the connection and of whom, and what tabs wish. */
     #leading;
-    /** { letGo } while this tab wants to lead, or does: another object each time that it asks for the lock. */
+    /** { letGo, released } while this tab wants to lead, or does: another object each time that it asks for the lock. */
     #candidate;
     /** Lets go of the lock that says that this tab lives. */
     #rest;
@@ -170,7 +170,7 @@ export class Tabs extends EventTarget {
         this.#rest?.();
         const { letGo } = this.#candidate;
         this.#candidate = undefined;
-        letGo?.();
+        letGo();
         await this.#stopLeading();
     }
 
@@ -178,7 +178,9 @@ export class Tabs extends EventTarget {
     #begin() {
         this.#channel = new this.#Channel(this.#name);
         this.#channel.onmessage = ({ data }) => this.#hear(data);
-        this.#locks.request(`${this.#name} ${this.#tab}`, () => new Promise((resolve) => (this.#rest = resolve))).catch(() => {});
+        // It may be put away before it has the lock.
+        const rests = new Promise((resolve) => (this.#rest = resolve));
+        this.#locks.request(`${this.#name} ${this.#tab}`, () => rests).catch(() => {});
         this.#stand({});
         this.#lookIntoStore();
         this.#wish({});
@@ -189,9 +191,13 @@ export class Tabs extends EventTarget {
 
     /** Wants to lead, as soon as nobody does. */
     #stand(options) {
-        const candidate = { letGo: undefined };
+        this.#candidate?.letGo();
+        const candidate = {};
+        candidate.released = new Promise((resolve) => (candidate.letGo = resolve));
         this.#candidate = candidate;
-        this.#locks.request(this.#name, options, () => this.#lead(candidate)).catch((error) => this.#onLockLost(candidate, error));
+        // Who is put away while it is about to lead keeps nobody waiting: what it waits for may come when it goes on.
+        const lead = () => Promise.race([candidate.released, this.#lead(candidate)]);
+        this.#locks.request(this.#name, options, lead).catch((error) => this.#onLockLost(candidate, error));
         this.#watchLease();
     }
 
@@ -227,6 +233,7 @@ export class Tabs extends EventTarget {
         if (this.#candidate !== candidate || this.#leading !== undefined) return;
         // Who has the lock leads almost always: the connection is made while the store says so.
         const link = ahead(this.#options.transport ?? withFallback(), this.#url);
+        candidate.released.then(() => link.drop());
         try {
             await this.#leadOver(link.transport, candidate);
         } finally {
@@ -261,7 +268,7 @@ export class Tabs extends EventTarget {
         this.#doWishes();
         this.#askAgain();
         this.#watchLease();
-        await new Promise((resolve) => (candidate.letGo = resolve));
+        await candidate.released;
     }
 
     async #renew(living) {
@@ -289,9 +296,7 @@ export class Tabs extends EventTarget {
 
     /** The same, when the store was the first to say so. */
     async #onLeaseLost() {
-        const { letGo } = this.#candidate ?? {};
         if (this.#candidate !== undefined) this.#stand({});
-        letGo?.();
         await this.#stopLeading();
     }
 

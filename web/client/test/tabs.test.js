@@ -105,7 +105,7 @@ class Browser {
     #link;
 
     /** A tab; `frozen.is` stops whatever it would do, `frozen.isMute` what it would say to others. `token`: may be a promise. */
-    open(frozen = { is: false }, token = 'token') {
+    open(frozen = { is: false }, token = 'token', options = {}) {
         const Channel = class extends this.#Channel {
             postMessage(data) {
                 if (!frozen.isMute) super.postMessage(data);
@@ -130,7 +130,7 @@ class Browser {
         };
         return new Tabs('wss://first/v1/ws', () => token, {
             name: 'test', store: this.store, transport, device: DEVICE, backoff_max_ms: 0,
-            locks: this.locks, Channel, clock: () => this.now,
+            locks: this.locks, Channel, clock: () => this.now, ...options,
         });
     }
 
@@ -538,5 +538,31 @@ test('a tab that leads no more stores nothing, or nobody would tell it', async (
     await until('all is told', () => all.every((of) => of.length > 0));
     for (let n = 0; n < 20; n++) await new Promise(setImmediate);
     assert.deepEqual([all.map((of) => of.length), browser.texts], [[1, 1], ['hello']]);
+    await tab.close();
+});
+
+test('a tab that is put away while it is about to lead lets another one lead at once, and ends the connection that it had begun', async () => {
+    const browser = new Browser();
+    let isClosed = false;
+    const transport = () => ({ buffered: 0, write() {}, close: () => (isClosed = true) });
+    const first = browser.open({ is: false }, new Promise(() => {}), { transport });
+    const second = browser.open();
+    for (let n = 0; n < 20; n++) await new Promise(setImmediate);
+    assert.ok(!first.isLeading && !second.isLeading && !isClosed);
+    first.suspend();
+    await until('the second one leads', () => second.isLeading);
+    assert.ok(isClosed);
+    await Promise.all([first, second].map((tab) => tab.close()));
+});
+
+test('a tab that is put away as soon as it goes on counts as living no more', async () => {
+    const browser = new Browser();
+    const tab = browser.open();
+    await until('it leads', () => tab.isLeading);
+    await tab.suspend();
+    tab.resume();
+    tab.suspend();
+    for (let n = 0; n < 20; n++) await new Promise(setImmediate);
+    assert.deepEqual((await browser.locks.query()).held, []);
     await tab.close();
 });
