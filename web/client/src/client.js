@@ -618,7 +618,7 @@ export class Client extends EventTarget {
 }
 
 /** A token provider that fails is not asked again sooner. */
-const TOKEN_AGAIN_AFTER_MS = 1_000;
+export const TOKEN_AGAIN_AFTER_MS = 1_000;
 
 const messageChange = ({ id, to, content }, number) => ({ op: 'message', id, number, to, content });
 

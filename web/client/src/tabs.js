@@ -6,9 +6,9 @@
 //
 // A page that is put away may run no more after its last event: what must be done then, `suspend` does before it waits for anything.
 
-import { RingpostEvent, checkProvider, connect } from './client.js';
+import { RingpostEvent, TOKEN_AGAIN_AFTER_MS, checkProvider, connect } from './client.js';
 import { LEASE_MS, RENEW_AFTER_MS, claimed, isFree, leads, released, renewed } from './lease.js';
-import { ANSWERS_KEPT_MAX, TEXT_BYTES_MAX, WATCHED_MAX } from './limits.js';
+import { ANSWERS_KEPT_MAX, BACKOFF_MAX_MS, TEXT_BYTES_MAX, WATCHED_MAX } from './limits.js';
 import { placeOf } from './codec/entries.js';
 import { checkMessage } from './session/capabilities.js';
 import { nextMessageId } from './store/device.js';
@@ -196,7 +196,14 @@ export class Tabs extends EventTarget {
         candidate.released = new Promise((resolve) => (candidate.letGo = resolve));
         this.#candidate = candidate;
         // Who is put away while it is about to lead keeps nobody waiting: what it waits for may come when it goes on.
-        const lead = () => Promise.race([candidate.released, this.#lead(candidate)]);
+        const lead = async () => {
+            try {
+                await Promise.race([candidate.released, this.#lead(candidate)]);
+            } catch (error) {
+                // Whatever it is called, it does not say that the lock was lost.
+                if (this.#candidate === candidate) await this.#onFailed(error);
+            }
+        };
         this.#locks.request(this.#name, options, lead).catch((error) => this.#onLockLost(candidate, error));
         this.#watchLease();
     }
@@ -256,7 +263,13 @@ export class Tabs extends EventTarget {
             // It is this tab's, leading or not.
             close: async () => {},
         };
-        const client = await connect(this.#url, this.#token, { ...this.#options, transport, store: guarded });
+        let isFirst = true;
+        const token = () => {
+            if (!isFirst) return this.#token();
+            isFirst = false;
+            return this.#firstToken(candidate);
+        };
+        const client = await connect(this.#url, token, { ...this.#options, transport, store: guarded });
         if (isOver()) return void (await client.close());
         const leading = { client, term, state: undefined, presence: new Map(), wishes: new Map([[this.#tab, this.#wishes]]) };
         this.#leading = leading;
@@ -269,6 +282,21 @@ export class Tabs extends EventTarget {
         this.#askAgain();
         this.#watchLease();
         await candidate.released;
+    }
+
+    /** The token to lead with. As long as there is none, it is asked for again after a while: another tab would not have one either. */
+    async #firstToken(candidate) {
+        for (let againMs = TOKEN_AGAIN_AFTER_MS; ; againMs = Math.min(againMs * 2, BACKOFF_MAX_MS)) {
+            try {
+                return await this.#token();
+            } catch (error) {
+                if (this.#candidate !== candidate) throw error;
+                this.#say({ type: 'token_failed', detail: { error: new Error(error?.message ?? String(error)) } });
+                this.#tell('token_failed', { error });
+                await atMost(againMs, candidate.released);
+                if (this.#candidate !== candidate) throw error;
+            }
+        }
     }
 
     async #renew(living) {
@@ -496,6 +524,13 @@ export class Tabs extends EventTarget {
         if (error === undefined) asked?.resolve(value);
         else asked?.reject(Object.assign(new Error(error.message), { code: error.code }));
     }
+}
+
+/** Settles when `promise` does, or after so long. */
+function atMost(ms, promise) {
+    let timer;
+    const late = new Promise((resolve) => (timer = setTimeout(resolve, ms)));
+    return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
 const closedError = () => new Error('the tab was closed before the answer came');

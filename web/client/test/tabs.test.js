@@ -106,6 +106,10 @@ class Browser {
 
     /** A tab; `frozen.is` stops whatever it would do, `frozen.isMute` what it would say to others. `token`: may be a promise. */
     open(frozen = { is: false }, token = 'token', options = {}) {
+        return new Tabs('wss://first/v1/ws', () => token, { ...this.optionsOf(frozen), ...options });
+    }
+
+    optionsOf(frozen) {
         const Channel = class extends this.#Channel {
             postMessage(data) {
                 if (!frozen.isMute) super.postMessage(data);
@@ -128,10 +132,10 @@ class Browser {
             });
             return link;
         };
-        return new Tabs('wss://first/v1/ws', () => token, {
+        return {
             name: 'test', store: this.store, transport, device: DEVICE, backoff_max_ms: 0,
-            locks: this.locks, Channel, clock: () => this.now, ...options,
-        });
+            locks: this.locks, Channel, clock: () => this.now,
+        };
     }
 
     #move() {
@@ -565,4 +569,36 @@ test('a tab that is put away as soon as it goes on counts as living no more', as
     for (let n = 0; n < 20; n++) await new Promise(setImmediate);
     assert.deepEqual((await browser.locks.query()).held, []);
     await tab.close();
+});
+
+test('a tab whose token provider fails when it is about to lead says so, and asks it again after a while', async () => {
+    const browser = new Browser();
+    const wrong = Object.assign(new Error('no network'), { name: 'AbortError' });
+    const tokens = [Promise.reject(wrong), 'token'];
+    tokens[0].catch(() => {});
+    let asked = 0;
+    const tab = new Tabs('wss://first/v1/ws', () => tokens[asked++], browser.optionsOf({ is: false }));
+    const [failed, ended] = [told(tab, 'token_failed'), told(tab, 'ended')];
+    await until('it is told', () => failed.length === 1);
+    for (let n = 0; n < 50; n++) await new Promise(setImmediate);
+    assert.deepEqual([failed[0].error, asked, tab.isLeading], [wrong, 1, false]);
+    await new Promise((resolve) => setTimeout(resolve, 1_100));
+    await until('it leads', () => tab.isLeading);
+    assert.deepEqual([asked, ended], [2, []]);
+    await tab.close();
+});
+
+test('a tab that is put away while it has no token lets another one lead, and asks for none meanwhile', async () => {
+    const browser = new Browser();
+    let asked = 0;
+    const first = new Tabs('wss://first/v1/ws', () => Promise.reject(new Error(`no ${++asked}`)), browser.optionsOf({ is: false }));
+    const failed = told(first, 'token_failed');
+    await until('it is told', () => failed.length === 1);
+    const second = browser.open();
+    const followed = told(second, 'token_failed');
+    first.suspend();
+    await until('the second one leads', () => second.isLeading);
+    await new Promise((resolve) => setTimeout(resolve, 1_100));
+    assert.deepEqual([asked, followed], [1, []]);
+    await Promise.all([first, second].map((tab) => tab.close()));
 });
