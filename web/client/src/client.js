@@ -144,8 +144,10 @@ export class Client extends EventTarget {
     /**
      * Takes a message for { user } or { group }. Gives its `id`, and `answer`: a promise of what becomes of it, an object with the `type`
      * accepted (with `seq`), refused (with `code`), cancelled, returned (with `why`) or dropped. Throws NotSent for what no server takes.
+     * When the store fails, `answer` is rejected with why, and this throws it.
      */
     send(to, content) {
+        this.#checkNotFailed();
         const handle = this.#session.send(to, content);
         const message = { id: this.#nextId(), to, content, answer: deferred() };
         this.#messages.set(handle, message);
@@ -212,6 +214,7 @@ export class Client extends EventTarget {
 
     /** A request by the name of its frame (SPEC 4). Throws NotSent; rejects with RequestRefused. */
     request(name, fields) {
+        this.#checkNotFailed();
         const request = this.#session.fetch(name, fields);
         const answer = deferred();
         this.#requests.set(request, { ...answer, parts: [] });
@@ -607,8 +610,14 @@ export class Client extends EventTarget {
         this.#link = undefined;
         for (const { reject } of this.#requests.values()) reject(error);
         this.#requests.clear();
+        // What the store has of them the next client sends.
+        for (const { answer } of this.#messages.values()) answer.reject(error);
         this.dispatchEvent(new RingpostEvent('ended', { reason: { kind: 'failed', words: `the store failed: ${error.message}`, error } }));
         this.#ended.reject(error);
+    }
+
+    #checkNotFailed() {
+        if (this.#failure !== undefined) throw this.#failure;
     }
 
     #nextId() {

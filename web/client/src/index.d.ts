@@ -304,6 +304,7 @@ export type Answer =
 
 export interface Sent {
     id: string;
+    /** Rejected when the client fails, as its store did. */
     answer: Promise<Answer>;
 }
 

@@ -47,6 +47,8 @@ export class Tabs extends EventTarget {
     /** Lets go of the lock that says that this tab lives. */
     #rest;
     #isClosed = false;
+    /** Why this tab has ended, until it begins anew. */
+    #failure;
     #timer;
     #lastId = '';
     #calls = new Map();
@@ -96,6 +98,8 @@ export class Tabs extends EventTarget {
     /** As `Client.send`; it settles with the message's id when it is in the store. What becomes of it is told by an event with this id. */
     async send(to, content) {
         checkMessage(to, content, TEXT_BYTES_MAX);
+        // It could tell nobody to look.
+        if (this.#failure !== undefined) throw this.#failure;
         const id = (this.#lastId = nextMessageId(this.#lastId));
         // What becomes of it may be told before this tab hears that it is stored.
         this.#expectAnswer(id);
@@ -155,8 +159,15 @@ export class Tabs extends EventTarget {
 
     async close() {
         this.#isClosed = true;
-        await this.#stop();
-        for (const { reject } of this.#calls.values()) reject(closedError());
+        try {
+            await this.#stop();
+        } finally {
+            this.#rejectCalls(closedError());
+        }
+    }
+
+    #rejectCalls(error) {
+        for (const { reject } of this.#calls.values()) reject(error);
         this.#calls.clear();
     }
 
@@ -176,6 +187,7 @@ export class Tabs extends EventTarget {
 
     /** From now on this tab lives, and stands for the lead. */
     #begin() {
+        this.#failure = undefined;
         this.#channel = new this.#Channel(this.#name);
         this.#channel.onmessage = ({ data }) => this.#hear(data);
         // It may be put away before it has the lock.
@@ -331,6 +343,8 @@ export class Tabs extends EventTarget {
     /** This tab can not lead, and another one may. */
     async #onFailed(error) {
         if (this.#candidate === undefined) return;
+        this.#failure = error;
+        this.#rejectCalls(error);
         await this.#stop().catch(() => {});
         this.#tell('ended', { reason: { kind: 'failed', words: error.message, error } });
     }
@@ -468,6 +482,7 @@ export class Tabs extends EventTarget {
             if (this.#leading === leading) throw error;
         }
         if (this.#isClosed) throw closedError();
+        if (this.#failure !== undefined) throw this.#failure;
         if (this.#leading !== undefined) return this.#call(name, args);
         const call = ++this.#lastCall;
         return new Promise((resolve, reject) => {

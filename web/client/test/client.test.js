@@ -224,6 +224,23 @@ test('a store that fails ends the client, which tells nothing that is not kept',
     assert.deepEqual([told, network.server.log], [[], []]);
 });
 
+test('nobody waits for a client whose store failed', async () => {
+    const network = new Network();
+    const store = new MemoryStore();
+    const client = await open(network, { store });
+    await next(client, 'welcome');
+    store.commit = () => Promise.reject(new Error('the disk is full'));
+    const ended = next(client, 'ended');
+    const { answer } = client.text({ user: PEER }, 'hello');
+    await ended;
+    let became;
+    answer.catch(({ message }) => (became = message));
+    for (let n = 0; n < 10; n++) await new Promise(setImmediate);
+    assert.equal(became, 'the disk is full');
+    assert.throws(() => client.text({ user: PEER }, 'hello'), /the disk is full/);
+    assert.throws(() => client.fetchLog(), /the disk is full/);
+});
+
 test('what is put into the store of a client that is being closed stays there for the next one', async () => {
     const network = new Network();
     const store = new MemoryStore();

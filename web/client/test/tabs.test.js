@@ -602,3 +602,36 @@ test('a tab that is put away while it has no token lets another one lead, and as
     assert.deepEqual([asked, followed], [1, []]);
     await Promise.all([first, second].map((tab) => tab.close()));
 });
+
+test('nobody waits for a tab that has failed, and one that goes on after that may be asked again', async () => {
+    const browser = new Browser();
+    const tabs = [browser.open(), browser.open()];
+    await until('the first one leads', () => tabs[0].isLeading && tabs[1].user !== undefined);
+    // Nobody answers.
+    const receive = browser.server.receive.bind(browser.server);
+    browser.server.receive = () => {};
+    const outcomes = [];
+    const ask = () => {
+        const at = outcomes.push('waits') - 1;
+        tabs[1].request('fetch_log', { from: 1, direction: 'forwards', limit: 3 }).then(() => (outcomes[at] = 'answered'), ({ message }) => (outcomes[at] = message));
+    };
+    ask();
+    const { update } = browser.store;
+    browser.store.update = () => Promise.reject(new Error('the disk is full'));
+    const ended = told(tabs[1], 'ended');
+    tabs[1].suspend();
+    tabs[1].resume();
+    await tabs[0].suspend();
+    await until('it has failed', () => ended.length === 1);
+    ask();
+    for (let n = 0; n < 10; n++) await new Promise(setImmediate);
+    assert.deepEqual(outcomes, ['the disk is full', 'the disk is full']);
+    await assert.rejects(tabs[1].send(TO, { text: 'hello' }), /the disk is full/);
+    delete browser.store.update;
+    assert.equal(browser.store.update, update);
+    browser.server.receive = receive;
+    tabs[1].resume();
+    ask();
+    await until('it is answered', () => outcomes[2] === 'answered');
+    await Promise.all(tabs.map((tab) => tab.close()));
+});
