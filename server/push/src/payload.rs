@@ -104,10 +104,11 @@ pub(crate) fn tag(key: &TagKey, notice: &Notice) -> String {
     URL_SAFE_NO_PAD.encode(&of_thing(key, notice, b"tag").sign().as_ref()[..24])
 }
 
-/// What this notice is known by, however often it is sent.
+/// What this notice is known by, however often it is sent: by the moment of what it tells, which the log has, so that it is the same after a
+/// restart and another one for another message.
 pub(crate) fn id(key: &TagKey, notice: &Notice) -> String {
     let mut context = of_thing(key, notice, b"id");
-    context.update(&notice.ticket.to_be_bytes());
+    context.update(&notice.at.0.to_be_bytes());
     context.update(&[u8::from(notice.kind == Kind::Clear)]);
     format!("msg_{}", URL_SAFE_NO_PAD.encode(&context.sign().as_ref()[..24]))
 }
@@ -209,6 +210,22 @@ mod tests {
         fn characters_have_as_many_bytes_in_json_as_is_counted(char: char) {
             prop_assert_eq!(serde_json::to_string(&char).unwrap().len() - 2, json_bytes(char));
         }
+    }
+
+    #[test]
+    fn ids_are_of_what_is_told_whenever_it_is() {
+        let key = TagKey::derived_from(b"secret");
+        let base = notice(Show::Text, message("one"));
+        let id_of = |change: &dyn Fn(&mut Notice)| {
+            let mut notice = base.clone();
+            change(&mut notice);
+            id(&key, &notice)
+        };
+        let same = id(&key, &base);
+        assert_eq!(id_of(&|notice| notice.ticket = 9), same, "a server that has started again counts anew");
+        assert_ne!(id_of(&|notice| notice.at.0 += 1), same);
+        assert_ne!(id_of(&|notice| notice.device = DeviceId(2)), same);
+        assert_ne!(id_of(&|notice| notice.kind = Kind::Clear), same);
     }
 
     #[test]
