@@ -12,8 +12,8 @@ import { randomId } from './device.js';
 
 /**
  * The layout: `log` has entries by seq, `messages` those without an answer by id, and `state` one value each under `device`, `position`,
- * `answers`, `entries` (how many the log has), and what tabs agree on. A program with another layout counts on, and adds how to move messages from the one before. Another
- * key in `state` is no other layout: who does not know it leaves it alone.
+ * `answers`, `entries` (how many the log has), and what tabs agree on. A program with another layout counts on, and adds how to move
+ * messages from the one before. Another key in `state` is no other layout: who does not know it leaves it alone.
  */
 const LAYOUT = 1;
 
