@@ -78,6 +78,9 @@ export class Client extends EventTarget {
     /** By handle: { id, to, content, answer }, of messages without an answer. */
     #messages = new Map();
     #lastId = '';
+    /** While the store is looked into for messages that others have put there: ids of such that were taken back already. */
+    #isLooking = false;
+    #cancelledAhead = new Set();
     /** By request: { resolve, reject, parts }. */
     #requests = new Map();
     #user;
@@ -186,9 +189,13 @@ export class Client extends EventTarget {
         this.#turn({ kind: 'tick' });
     }
 
-    /** Takes back a message that has no answer yet: whether there is one. Its answer says whether it was in time. */
+    /** Takes back a message that has no answer yet: whether there is one, or may be in the store. Its answer says whether it was in time. */
     cancel(id) {
         const of = [...this.#messages].find(([, message]) => message.id === id);
+        if (of === undefined && (this.#isLooking || this.#isToLook)) {
+            this.#cancelledAhead.add(id);
+            return true;
+        }
         const isThere = of !== undefined && this.#session.cancel(of[0]);
         this.#turn({ kind: 'tick' });
         return isThere;
@@ -427,7 +434,7 @@ export class Client extends EventTarget {
         this.#isFlushing = true;
         while (this.#waiting.length > 0) {
             // Here nothing is about to be answered, so what the store has and this client has not is new.
-            while (this.#waiting.some(({ type }) => type === 'look')) await this.#takeQueued();
+            while (this.#isToLook) await this.#takeQueued();
             const events = this.#waiting.splice(0);
             const { changes, kept, position } = this.#changesOf(events);
             if (changes.length > 0) await this.#store.commit(changes);
@@ -441,13 +448,20 @@ export class Client extends EventTarget {
         if (this.#session.phase === 'ended') this.#end();
     }
 
+    get #isToLook() {
+        return this.#waiting.some(({ type }) => type === 'look');
+    }
+
     async #takeQueued() {
+        this.#isLooking = true;
         this.#waiting = this.#waiting.filter(({ type }) => type !== 'look');
         const { messages } = await this.#store.load();
         const known = new Set([...this.#messages.values()].map(({ id }) => id));
         for (const { id, to, content } of messages.filter((message) => !known.has(message.id))) {
             try {
-                this.#messages.set(this.#session.send(to, content), { id, to, content, answer: deferred() });
+                const handle = this.#session.send(to, content);
+                this.#messages.set(handle, { id, to, content, answer: deferred() });
+                if (this.#cancelledAhead.has(id)) this.#session.cancel(handle);
             } catch (why) {
                 // It stays, for whoever opens the store next.
                 if (why.code === 'ended') return;
@@ -455,6 +469,9 @@ export class Client extends EventTarget {
                 this.dispatchEvent(new RingpostEvent('returned', { id, to, content, why }));
             }
         }
+        this.#isLooking = false;
+        // What was not there has its answer. Another one may have come since the store was read.
+        if (!this.#isToLook) this.#cancelledAhead.clear();
         this.#turn({ kind: 'tick' });
     }
 

@@ -635,3 +635,23 @@ test('nobody waits for a tab that has failed, and one that goes on after that ma
     await until('it is answered', () => outcomes[2] === 'answered');
     await Promise.all(tabs.map((tab) => tab.close()));
 });
+
+test('a message that a follower takes back as soon as it is stored is not sent, though the leader has not read it yet', async () => {
+    const browser = new Browser();
+    const tabs = [browser.open(), browser.open()];
+    await until('the first one leads', () => tabs[0].isLeading && tabs[1].user !== undefined);
+    for (let n = 0; n < 20; n++) await new Promise(setImmediate);
+    const load = browser.store.load.bind(browser.store);
+    let goOn;
+    const going = new Promise((resolve) => (goOn = resolve));
+    browser.store.load = () => going.then(load);
+    const cancelled = told(tabs[1], 'cancelled');
+    const ids = [await tabs[1].send(TO, { text: 'oops' }), await tabs[1].send(TO, { text: 'meant' })];
+    assert.equal(await tabs[1].cancel(ids[0]), true);
+    goOn();
+    await until('it is told', () => cancelled.length === 1);
+    await until('the other one is sent', () => browser.texts.length === 1);
+    assert.deepEqual([cancelled[0].id, browser.texts], [ids[0], ['meant']]);
+    assert.equal(await tabs[1].cancel(ids[0]), false, 'it has its answer');
+    await Promise.all(tabs.map((tab) => tab.close()));
+});
