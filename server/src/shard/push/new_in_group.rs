@@ -57,27 +57,22 @@ impl Shard {
         let Some(due) = self.dues(user).and_then(|dues| dues.get(conversation)) else { return };
         let verdict = match told {
             Ok(GroupTold::Row(row)) if !row.standing.is_member() => PushVerdict::Left,
-            Ok(GroupTold::Row(row)) => match row.last {
-                Some(last) if row.unread > 0 && last.from != user => {
-                    let wish = match wants {
-                        Wants::Named => look_back(row.head),
+            Ok(GroupTold::Row(row)) if row.unread == 0 => PushVerdict::Read,
+            Ok(GroupTold::Row(row)) => {
+                let wish = match row.last {
+                    Some(last) if last.from != user && wants != Wants::Named => {
                         // A list shows no more of a long text.
-                        _ if words(&last.content)
-                            .is_some_and(|text| text.len() > INBOX_TEXT_BYTES - MAX_CHAR_BYTES) =>
-                        {
-                            GroupWish::Page { from: last.seq, direction: Direction::Backwards, limit: 1 }
+                        let is_cut = |text: Box<str>| text.len() > INBOX_TEXT_BYTES - MAX_CHAR_BYTES;
+                        if !words(&last.content).is_some_and(is_cut) {
+                            return self.found_in_group(asked, &last, row.unread, cx);
                         }
-                        _ => return self.found_in_group(asked, &last, row.unread, cx),
-                    };
-                    return self.ask_of_group(NewInGroup { unread: Some(row.unread), ..asked }, wish, cx);
-                }
-                // Behind the last message of somebody else is much that is none, or one of their own.
-                _ if row.unread > 0 => {
-                    let wish = look_back(row.head);
-                    return self.ask_of_group(NewInGroup { unread: Some(row.unread), ..asked }, wish, cx);
-                }
-                _ => PushVerdict::Read,
-            },
+                        GroupWish::Page { from: last.seq, direction: Direction::Backwards, limit: 1 }
+                    }
+                    // Behind the last message of somebody else is much that is none, or one of their own.
+                    _ => look_back(row.head),
+                };
+                return self.ask_of_group(NewInGroup { unread: Some(row.unread), ..asked }, wish, cx);
+            }
             Ok(GroupTold::Page { first, more, entries, .. }) => {
                 let is_wanted = |entry: &&GroupEntry| {
                     entry.from != user
