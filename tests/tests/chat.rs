@@ -677,6 +677,7 @@ fn a_person_names_lists_and_removes_devices_from_a_pipe() {
     phone.shows("device 1 connected ", 1);
     assert!(phone.lines("device 1 ")[0].ends_with(" 0 Alice's phone"), "{:?}", phone.lines(""));
     phone.shows("devices 2", 1);
+    phone.shows("device 2 ", 1);
     assert!(phone.lines("device 2 ")[0].ends_with(" 0 -"), "{:?}", phone.lines(""));
     phone.say("/remove-device 2");
     phone.shows("removed 2 user", 1);

@@ -65,6 +65,11 @@ fn send(connection: &mut Connection, number: u64, to: ConversationId, content: C
     connection.until(|frame| matches!(frame, ServerFrame::Accepted { number: of, .. } if of == number).then_some(()));
 }
 
+/// What the gateway has taken, in its order.
+fn texts_told(gateway: &Gateway) -> Vec<Value> {
+    gateway.answered(200).into_iter().map(|body| body["notice"]["text"].clone()).collect()
+}
+
 /// Where the message with this text stands in the log that is delivered here.
 fn seq_of(connection: &mut Connection, text: &str) -> Seq {
     connection.until(|frame| {
@@ -156,8 +161,7 @@ fn a_member_of_a_group_is_notified_over_a_kill_and_of_their_name_alone_if_they_w
     send(&mut alice, 4, GROUP.into(), Content::text("To all again"));
     send(&mut alice, 5, GROUP.into(), Content::mention(&[UserId(BOB)], "@Bob, look"));
     gateway.has(200, &json!({"text": "@Bob, look", "conversation": "#77"}));
-    let told: Vec<_> = gateway.answered(200).into_iter().map(|body| body["notice"]["text"].clone()).collect();
-    assert_eq!(told, ["To all", "@Bob, look"]);
+    assert_eq!(texts_told(&gateway), ["To all", "@Bob, look"]);
     server.stop();
 }
 
@@ -204,8 +208,7 @@ fn an_orderly_stop_waits_for_the_gateway_so_that_the_next_start_does_not_tell_it
     drop(laptop);
     say(&mut alice, 2, "two");
     gateway.has(200, &json!({"text": "two", "count": 2}));
-    let told: Vec<_> = gateway.answered(200).into_iter().map(|body| body["notice"]["text"].clone()).collect();
-    assert_eq!(told, ["one", "two"]);
+    assert_eq!(texts_told(&gateway), ["one", "two"]);
     server.stop();
 }
 

@@ -11,6 +11,22 @@ let world;
 beforeEach(async () => (world = await World.start()));
 afterEach(() => world.end());
 
+/** Alice and Bob, each with the conversation open. */
+async function both() {
+    const [alice, bob] = [await world.person(ALICE), await world.person(BOB)];
+    await alice.opens(BOB);
+    await bob.opens(ALICE);
+    return [alice, bob];
+}
+
+/** The same, and Alice has two tabs, of which the first one leads. */
+async function twoTabs() {
+    const [first, bob] = await both();
+    const second = await first.tab();
+    await second.opens(BOB);
+    return [first, second, bob];
+}
+
 /** Waits until all of them show these messages, each once, in one order, and hold what the server has. */
 async function agree(people, texts) {
     for (const person of people) for (const text of texts) await person.sees(text);
@@ -24,9 +40,7 @@ async function agree(people, texts) {
 }
 
 test('two browsers and a chat hold one history, though connections are cut and the server is killed', async () => {
-    const [alice, bob] = [await world.person(ALICE), await world.person(BOB)];
-    await alice.opens(BOB);
-    await bob.opens(ALICE);
+    const [alice, bob] = await both();
     const chat = world.chat(BOB, ALICE);
     const texts = [];
     const talk = async (when) => {
@@ -68,11 +82,7 @@ test('two browsers and a chat hold one history, though connections are cut and t
 });
 
 test('of two tabs one leads and the other follows; whichever is closed, the other goes on', async () => {
-    const [first, bob] = [await world.person(ALICE), await world.person(BOB)];
-    await first.opens(BOB);
-    await bob.opens(ALICE);
-    const second = await first.tab();
-    await second.opens(BOB);
+    const [first, second, bob] = await twoTabs();
     await first.writes('from the tab that leads');
     await second.writes('from the tab that follows');
     await bob.writes('to both');
@@ -94,11 +104,7 @@ test('of two tabs one leads and the other follows; whichever is closed, the othe
 });
 
 test('a tab that is frozen holds up nobody, and has everything when it goes on', async () => {
-    const [first, bob] = [await world.person(ALICE), await world.person(BOB)];
-    await first.opens(BOB);
-    await bob.opens(ALICE);
-    const second = await first.tab();
-    await second.opens(BOB);
+    const [first, second, bob] = await twoTabs();
     const texts = [];
     const say = async (who, text) => {
         await who.writes(text);
@@ -116,11 +122,7 @@ test('a tab that is frozen holds up nobody, and has everything when it goes on',
 });
 
 test('a tab that is frozen in the moment in which something is written there loses nothing', async () => {
-    const [first, bob] = [await world.person(ALICE), await world.person(BOB)];
-    await first.opens(BOB);
-    await bob.opens(ALICE);
-    const second = await first.tab();
-    await second.opens(BOB);
+    const [first, second, bob] = await twoTabs();
     const texts = ['before', 'in its last moment', 'by another tab', 'to the tab that goes on'];
     await first.writes('before');
     await agree([first, second, bob], texts.slice(0, 1));
@@ -136,9 +138,7 @@ test('a tab that is frozen in the moment in which something is written there los
 });
 
 test('a page that comes back from the back/forward cache goes on where it was', async () => {
-    const [alice, bob] = [await world.person(ALICE), await world.person(BOB)];
-    await alice.opens(BOB);
-    await bob.opens(ALICE);
+    const [alice, bob] = await both();
     await alice.writes('before');
     await agree([alice, bob], ['before']);
     await alice.page.evaluate('window.marker = 1');
@@ -156,9 +156,7 @@ test('a page that comes back from the back/forward cache goes on where it was', 
 });
 
 test('who has cleared their storage signs in again and has everything', async () => {
-    const [alice, bob] = [await world.person(ALICE), await world.person(BOB)];
-    await alice.opens(BOB);
-    await bob.opens(ALICE);
+    const [alice, bob] = await both();
     await alice.writes('before');
     await agree([alice, bob], ['before']);
     await alice.page.call('Storage.clearDataForOrigin', { origin: world.origin, storageTypes: 'all' });
