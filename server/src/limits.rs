@@ -287,7 +287,7 @@ pub const HS256_SECRET_BYTES_MIN: usize = 32;
 /// id may cost a check with each, some twenty microseconds.
 pub const KEYS_MAX: usize = 8;
 
-/// Tokens that are known by their hash to have a good signature: of 30,000 who come back, 27,000 are found. Some 27 MiB when it is full.
+/// Tokens that are known by their hash to have a good signature: of 30,000 who come back, 27,000 are found. Some 32 MiB when it is full, as measured.
 pub const TOKENS_KNOWN_MAX: u32 = 1 << 17;
 
 /// Events that wait for the thread that writes the audit log: a crowd of a few thousand logins. With them waiting, cores let nobody
@@ -867,7 +867,14 @@ pub const NOTICE_TEXT_BYTES_MAX: usize = 256;
 pub const TOLD_MAX: usize = 16;
 
 /// Notices of a core whose outcome is awaited: a few seconds of what providers take of it, some kilobytes each. More wait where they are due.
-pub const NOTICES_UNDER_WAY_MAX: usize = 4_096;
+/// Twice what may wait for one host, so that one that is away leaves room for the others.
+pub const NOTICES_UNDER_WAY_MAX: usize = 8_192;
+
+/// Notices of a user whose outcome is awaited: of all conversations that can be due, on four devices. So it takes dozens of users to fill a core
+/// with notices for hosts that are not there.
+pub const USER_NOTICES_MAX: usize = 4 * DUES_MAX;
+
+const _: () = assert!(2 * push::limits::HOST_WAITING_MAX <= NOTICES_UNDER_WAY_MAX && DEVICES_MAX <= USER_NOTICES_MAX);
 
 /// How far the threads of notifications stand below the cores, as `nice` counts. Where both want one processor, they have a tenth of it: some
 /// hundred notices a second. Ingestion has more, since a journal that fills refuses messages, and a notice comes late.

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use proto_spec::{
-    ClientFrame, ClientKind, Content, ConversationId, ErrorCode, MessageName, PushState, RequestId, Resume, SendNumber,
-    Seq, ServerFrame, Settings, Show, Subscription, UserId,
+    ClientFrame, ClientKind, Content, ConversationId, DeviceId, ErrorCode, MessageName, PushState, RequestId, Resume,
+    SendNumber, Seq, ServerFrame, Settings, Show, Subscription, UserId,
 };
 use push::{Kind, Notice, Outcome, Provider, Refusal};
 use server::{
-    limits::{DUES_MAX, NOTICE_TEXT_BYTES_MAX, NOTICES_STOP_MS},
+    limits::{DUES_MAX, NOTICE_TEXT_BYTES_MAX, NOTICES_STOP_MS, USER_NOTICES_MAX},
     shard::{PushQuestion, PushTold, PushVerdict},
 };
 use tests::world::{Link, PUSH_DELAY_MS, World};
@@ -388,6 +388,97 @@ fn what_a_full_service_does_not_take_is_offered_again() {
 }
 
 #[test]
+fn a_host_without_room_holds_up_nobody_else() {
+    let (mut world, alice) = bob_is_away(Show::Text);
+    let carol = world.connect(CAROL, 1, Resume::Stored);
+    subscribe(&mut world, carol, subscription("carol's", Show::Text)).unwrap();
+    world.disconnect(carol);
+    send(&mut world, alice, 1, "one");
+    end(&mut world, Outcome::Later(Duration::from_secs(5)));
+    world.send(alice, 2, CAROL, "two");
+    world.settle();
+    let to_carol = ("carol's".to_owned(), ALICE, Some("two".to_owned()), 1);
+    assert_eq!(waiting(&world), [to_carol]);
+    world.notices.clear();
+    world.advance(4_900);
+    assert_eq!(waiting(&world), []);
+    world.advance(200);
+    assert_eq!(waiting(&world), [of_alice("one", 1)]);
+}
+
+#[test]
+fn nobody_has_more_under_way_than_a_user_may_and_the_rest_follows() {
+    let mut world = World::notifying(1);
+    for device in 1..=8 {
+        let bob = world.connect(BOB, device, Resume::Stored);
+        subscribe(&mut world, bob, subscription(&format!("device-{device}"), Show::Text)).unwrap();
+        world.disconnect(bob);
+    }
+    let people = 3..3 + DUES_MAX as u64;
+    for person in people.clone() {
+        let link = world.connect(person, 1, Resume::Stored);
+        send(&mut world, link, 1, "hello");
+    }
+    assert_eq!(world.notices.len(), USER_NOTICES_MAX);
+    let mut told = 0;
+    while let Some((_, notice)) = world.notices.front() {
+        assert_eq!(notice.user, UserId(BOB));
+        told += 1;
+        end(&mut world, Outcome::Delivered);
+        world.advance(if world.notices.is_empty() { 1_000 } else { 0 });
+    }
+    assert_eq!(told, 8 * people.count());
+}
+
+#[test]
+fn what_is_under_way_is_taken_back_from_who_does_not_want_it_any_more() {
+    let under_way = || {
+        let (mut world, alice) = bob_is_away(Show::Text);
+        send(&mut world, alice, 1, "one");
+        let bob = world.connect(BOB, 1, Resume::Stored);
+        world.settle();
+        assert_eq!(waiting(&world), [of_alice("one", 1)]);
+        (world, bob)
+    };
+    let clear = [of_alice("one", 1), of_alice("CLEAR", 0)];
+    // No subscription.
+    let (mut world, bob) = under_way();
+    ask(&mut world, bob, &ClientFrame::Unsubscribe { request: RequestId(7) }).unwrap();
+    assert_eq!(waiting(&world), clear);
+    // No device, and no room at first.
+    let (mut world, bob) = under_way();
+    let laptop = world.connect(BOB, 2, Resume::Stored);
+    world.disconnect(bob);
+    world.notices_max = 0;
+    world.frame(laptop, &ClientFrame::RemoveDevice { request: RequestId(7), device: DeviceId(1) });
+    world.settle();
+    assert_eq!(waiting(&world), [of_alice("one", 1)]);
+    world.notices_max = usize::MAX;
+    world.advance(2_000);
+    assert_eq!(waiting(&world), clear);
+    // A subscription that shows less.
+    let (mut world, bob) = under_way();
+    subscribe(&mut world, bob, subscription("phone", Show::Nothing)).unwrap();
+    world.advance(100);
+    let shows: Vec<_> = world.notices.iter().map(|(_, notice)| notice.subscription.show).collect();
+    assert_eq!(shows, [push::Show::Text, push::Show::Nothing], "the later one takes the place of the earlier one");
+    // Another device is no reason.
+    let (mut world, _) = under_way();
+    let laptop = world.connect(BOB, 2, Resume::Stored);
+    subscribe(&mut world, laptop, subscription("laptop", Show::Nothing)).unwrap();
+    world.advance(100);
+    assert_eq!(waiting(&world), [of_alice("one", 1)]);
+    // What is not wanted of this conversation.
+    for set in [Settings::MUTED, Settings::BLOCKED] {
+        let (mut world, bob) = under_way();
+        let (request, conversation) = (RequestId(9), UserId(ALICE).into());
+        world.frame(bob, &ClientFrame::SetConversation { request, conversation, set, cleared: Settings::default() });
+        world.settle();
+        assert_eq!(waiting(&world), clear, "{set:?}");
+    }
+}
+
+#[test]
 fn a_subscription_goes_when_its_provider_does_not_know_it_and_is_replaced_when_it_says_so() {
     let (mut world, alice) = bob_is_away(Show::Text);
     send(&mut world, alice, 1, "one");
@@ -441,9 +532,12 @@ fn a_device_has_one_subscription_which_goes_with_it() {
     world.notices.clear();
     let bob = world.connect(BOB, 1, Resume::Stored);
     world.settle();
-    world.frame(bob, &ClientFrame::RemoveDevice { request: RequestId(8), device: proto_spec::DeviceId(2) });
+    world.frame(bob, &ClientFrame::RemoveDevice { request: RequestId(8), device: DeviceId(2) });
     world.settle();
     assert_eq!(ask(&mut world, bob, &ClientFrame::Unsubscribe { request: RequestId(7) }).unwrap().provider, 0);
+    let taken_back = |device: &str| (device.to_owned(), ALICE, Some("CLEAR".to_owned()), 0);
+    assert_eq!(waiting(&world), [taken_back("laptop"), taken_back("phone")]);
+    world.notices.clear();
     everything_is_stored(&mut world);
     assert!(world.store.users[&UserId(BOB)].subscriptions.is_empty());
     world.disconnect(bob);
@@ -621,7 +715,7 @@ fn the_operator_is_told_why_somebody_was_notified_or_was_not() {
     everything_is_stored(&mut world);
     let told = why(&mut world, 2).unwrap();
     let verdicts: Vec<_> = told.decisions.iter().map(|decision| decision.verdict.clone()).collect();
-    assert_eq!(verdicts, [PushVerdict::Offered, PushVerdict::Ended(proto_spec::DeviceId(1), Outcome::Gone)]);
+    assert_eq!(verdicts, [PushVerdict::Offered, PushVerdict::Ended(DeviceId(1), Outcome::Gone)]);
     assert!(told.subscribed.is_empty());
     assert_eq!(why(&mut world, 99), Err(ErrorCode::NoSuchMessage));
     assert_eq!(why(&mut world, 0), Err(ErrorCode::NoSuchMessage));

@@ -125,6 +125,10 @@ fn the_table_of_limits_has_the_values_of_the_code() {
             "notices of a core that have not ended",
             format!("{}; more stay due", grouped(limits::NOTICES_UNDER_WAY_MAX as u64)),
         ),
+        (
+            "notices of a user that have not ended",
+            format!("{}; more stay due", grouped(limits::USER_NOTICES_MAX as u64)),
+        ),
         ("bytes ahead of the welcome", size(limits::EARLY_BYTES_MAX as u64)),
         ("length of a frame", size(CLIENT_FRAME_BYTES_MAX as u64)),
         (

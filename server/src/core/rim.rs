@@ -1,15 +1,13 @@
 //! Rim: who carries out what a core decides, and in which order that is done at the end of a turn. The server's rim is the reactor,
 //! with sockets and files; the simulator's keeps everything in memory and lets time pass; in the world of a test the test takes each step.
 
-use std::time::Duration;
-
-use push::{Notice, Outcome};
+use push::Notice;
 use storage::{Batch, BatchId, LaneId, Query};
 
 use super::{Core, CoreMessage, Order, links::LinkId};
 use crate::{
     durability::{committer::Committer, lanes::Work},
-    limits::{ASK_AGAIN_MS, PRESENCE_MAILS_MAX, PRESENCE_MAILS_NODES_MAX},
+    limits::{PRESENCE_MAILS_MAX, PRESENCE_MAILS_NODES_MAX},
     shard::{ConnId, Input, Now, PresenceMail, QueryId, ReadState, topology::CoreId},
 };
 
@@ -130,8 +128,7 @@ impl Core {
         effects.clear();
         self.effects = effects;
         for notice in refused {
-            let outcome = Outcome::Later(Duration::from_millis(ASK_AGAIN_MS));
-            self.feed(now, Input::Notified { notice, outcome });
+            self.feed(now, Input::NotTaken(notice));
         }
     }
 }

@@ -331,6 +331,7 @@ impl Shard {
     fn remove(&mut self, user_id: UserId, device_id: DeviceId, why: Removal, cx: &mut Turn<'_>) {
         let at = self.lane_of(user_id);
         self.cut_batch_if_full(at, cx);
+        self.take_back_from(user_id, device_id, cx);
         let Some(user) = self.users.resident(user_id) else { return };
         let Some(device) = user.device(device_id) else { return };
         device.is_leaving = true;

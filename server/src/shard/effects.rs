@@ -92,7 +92,7 @@ pub struct Effects {
     pub told: Vec<(Ticket, DevicesTold)>,
     /// Answers for the operator about notifications.
     pub push_told: Vec<(Ticket, PushTold)>,
-    /// Notices for the push service. Each is answered by one [`Input::Notified`](super::Input::Notified).
+    /// Notices for the push service. Each is answered by one [`Input::Notified`](super::Input::Notified), or [`Input::NotTaken`](super::Input::NotTaken).
     pub notices: Vec<Box<push::Notice>>,
     /// What is to stand in the directory of users.
     pub directory: Vec<(UserId, Registration)>,

@@ -459,7 +459,9 @@ pub enum Input<'a> {
         /// What is wanted.
         wish: DevicesWish,
     },
-    /// A notice of this shard has ended. Each is answered once.
+    /// The push service has no room for a notice.
+    NotTaken(Box<push::Notice>),
+    /// A notice of this shard has ended. Each that was taken is answered once.
     Notified {
         /// The notice.
         notice: Box<push::Notice>,

@@ -406,6 +406,7 @@ impl Shard {
             Input::Why { ticket, about: PushQuestion { user, group, seq } } => {
                 self.why(user, push::Asked { ticket, group, seq }, cx);
             }
+            Input::NotTaken(notice) => self.not_taken(notice, cx),
             Input::Notified { notice, outcome } => self.notified(&notice, &outcome, cx),
             Input::Devices { ticket, user, .. } if self.homes.elsewhere(user).is_some() => {
                 cx.effects.told.push((ticket, Err(ErrorCode::Elsewhere)));

@@ -79,7 +79,8 @@ impl Shard {
         }
     }
 
-    /// An entry of this user is released: what is due by it may leave from now on, and what it says was read is taken off screens.
+    /// An entry of this user is released: what is due by it may leave from now on, what it says was read is taken off screens, and what it
+    /// says is not wanted any more is taken back.
     pub(in crate::shard) fn due_released(&mut self, user_id: UserId, seq: Seq, cx: &mut Turn<'_>) {
         let Some(user) = self.users.resident(user_id) else { return };
         let Some(dues) = &mut user.dues else { return };
@@ -88,6 +89,12 @@ impl Shard {
             Event::Read { conversation, up_to, .. } => {
                 dues.read(conversation, up_to);
                 self.mark_dirty(user_id, cx.now.monotonic_ms);
+            }
+            Event::Settings { conversation, settings } if unwanted(conversation, settings).is_some() => {
+                if dues.told_now().contains(&conversation) {
+                    dues.drop_due(conversation);
+                    self.mark_dirty(user_id, cx.now.monotonic_ms);
+                }
             }
             Event::Received { .. } | Event::Group { .. } => {}
             _ => return,
@@ -111,7 +118,7 @@ impl Shard {
         let now_ms = cx.now.monotonic_ms;
         let Some(user) = self.users.resident(user_id) else { return };
         let Some(dues) = &mut user.dues else { return };
-        let (clears, ready) = (dues.take_clears(), dues.ready(now_ms, user.released));
+        let (clears, ready) = (dues.take_clears(now_ms), dues.ready(now_ms, user.released));
         for conversation in clears {
             self.offer_clear(user_id, conversation, cx);
         }

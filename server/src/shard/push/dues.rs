@@ -18,8 +18,9 @@ pub(in crate::shard) struct Dues {
     decided: Seq,
     /// With the last message and when it was told, in milliseconds of the monotonic clock; the last told at the end.
     told: Vec<(ConversationId, Seq, u64)>,
-    /// Conversations that are to be taken off the screen.
+    /// Conversations that are to be taken off the screen, and not before when, in milliseconds of the monotonic clock.
     clears: Vec<ConversationId>,
+    clears_from_ms: u64,
     /// The log is to be looked through.
     behind: Option<Behind>,
     /// What the row says has changed.
@@ -52,8 +53,9 @@ pub(super) struct Due {
     pub(super) tells: Seq,
     /// A provider has taken one of them.
     pub(super) is_told: bool,
-    /// Devices for which there was no room: unless more has come, these alone are told of it again.
+    /// Devices for which there was no room: unless more has come, these alone are told of it again, and not before when.
     pub(super) put_off: Vec<DeviceId>,
+    pub(super) again_ms: u64,
     /// The conversation is being read, or its group asked.
     pub(super) is_loading: bool,
 }
@@ -205,6 +207,7 @@ impl Dues {
             tells: Seq::ZERO,
             is_told: false,
             put_off: Vec::new(),
+            again_ms: 0,
             is_loading: false,
         };
         self.by_conversation.insert(conversation, due);
@@ -234,10 +237,11 @@ impl Dues {
         self.by_conversation.iter().filter(|(_, due)| is_ready(due)).map(|(conversation, _)| *conversation).collect()
     }
 
-    /// When the next one's time comes that has nothing under way and is not ready.
+    /// When the next one's time comes that has nothing under way and is not ready, or that of what is to be taken off screens.
     pub(super) fn next_ms(&self, now_ms: u64) -> Option<u64> {
-        let waiting = self.by_conversation.values().filter(|due| due.may_be_offered() && due.due_ms > now_ms);
-        waiting.map(|due| due.due_ms).min()
+        let waiting = self.by_conversation.values().filter(|due| due.may_be_offered()).map(|due| due.due_ms);
+        let clears = (!self.clears.is_empty()).then_some(self.clears_from_ms);
+        waiting.chain(clears).filter(|at_ms| *at_ms > now_ms).min()
     }
 
     /// A device has acknowledged the log up to here: what is due up to there is not any more. What is under way is taken back.
@@ -322,8 +326,7 @@ impl Dues {
         self.remember_told(conversation, now_ms);
         let Some(due) = self.by_conversation.get_mut(&conversation) else { return };
         if !due.put_off.is_empty() {
-            // As soon as there is room.
-            due.due_ms = now_ms;
+            due.due_ms = due.again_ms;
             return;
         }
         if due.last > due.offered {
@@ -333,16 +336,37 @@ impl Dues {
         }
     }
 
-    /// The conversations that are to be taken off the screen. Each is told once, unless it is put back.
-    pub(super) fn take_clears(&mut self) -> Vec<ConversationId> {
-        mem::take(&mut self.clears)
+    /// The conversations that are to be taken off the screen now. Each is told once, unless it is put back.
+    pub(super) fn take_clears(&mut self, now_ms: u64) -> Vec<ConversationId> {
+        if now_ms < self.clears_from_ms { Vec::new() } else { mem::take(&mut self.clears) }
     }
 
-    /// A conversation could not be taken off the screen: it is tried again.
-    pub(super) fn put_back_clear(&mut self, conversation: ConversationId) {
+    /// A conversation could not be taken off the screen: it is tried again, not before then.
+    pub(super) fn put_back_clear(&mut self, conversation: ConversationId, from_ms: u64) {
         // Something new may be shown instead by then.
-        if !self.clears.contains(&conversation) && !self.by_conversation.contains_key(&conversation) {
-            self.clears.push(conversation);
+        if !self.by_conversation.contains_key(&conversation) {
+            self.clear(conversation);
+            self.clears_from_ms = self.clears_from_ms.max(from_ms);
+        }
+    }
+
+    /// Notices that are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.by_conversation.values().map(|due| due.tickets.len()).sum()
+    }
+
+    /// The conversations of which something is under way.
+    pub(super) fn told_now(&self) -> Vec<ConversationId> {
+        let under_way = self.by_conversation.iter().filter(|(_, due)| !due.tickets.is_empty());
+        under_way.map(|(conversation, _)| *conversation).collect()
+    }
+
+    /// What is under way says what a device does not want to be told any more, or goes where it is not: it is offered anew, and that takes
+    /// its place.
+    pub(super) fn offer_anew(&mut self, now_ms: u64) {
+        for due in self.by_conversation.values_mut().filter(|due| !due.tickets.is_empty()) {
+            due.tickets.clear();
+            (due.offered, due.due_ms) = (Seq::ZERO, now_ms);
         }
     }
 

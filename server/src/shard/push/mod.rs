@@ -18,10 +18,11 @@ mod why;
 use std::{
     borrow::Cow,
     collections::{BTreeSet, VecDeque},
+    mem,
 };
 
 use proto_spec::{Provider, Subscription, UserId, limits::PUSH_KEY_BYTES};
-use push::hosts::HostRules;
+use push::{Notice, hosts::HostRules};
 
 use self::why::Decisions;
 pub use self::why::{PushDecision, PushQuestion, PushTold, PushVerdict, PushWhy};
@@ -68,6 +69,8 @@ pub(super) struct Notifying {
     wakes: BTreeSet<(u64, UserId)>,
     /// Users whose notices wait for room, each once. Until then nothing is offered.
     for_room: VecDeque<UserId>,
+    /// Clears for which there was no room. They count as under way.
+    not_taken: VecDeque<Box<Notice>>,
     room_from_ms: u64,
     decisions: Decisions,
 }
@@ -117,6 +120,10 @@ impl Shard {
             }
             self.look_at_dues(user_id, cx);
         }
+        if self.notifying.room_from_ms <= now_ms {
+            let again = self.notifying.not_taken.len().min(WOKEN_TICK_MAX);
+            cx.effects.notices.extend(self.notifying.not_taken.drain(..again));
+        }
         for _ in 0..self.notifying.for_room.len().min(WOKEN_TICK_MAX) {
             let Some(user_id) = self.notifying.take_for_room(now_ms) else { break };
             if let Some(dues) = self.dues(user_id) {
@@ -128,6 +135,8 @@ impl Shard {
 
     /// The server stops. What was told is written down though more is due, so that the next start does not tell it again.
     pub(super) fn drain_push(&mut self, cx: &Turn<'_>) {
+        // A clear is best effort over a stop.
+        self.notifying.under_way -= mem::take(&mut self.notifying.not_taken).len();
         let users =
             self.users.iter_mut().filter(|(_, user)| user.dues.as_ref().is_some_and(|dues| dues.has_last_row()));
         let users: Vec<UserId> = users.map(|(user_id, _)| user_id).collect();

@@ -7,7 +7,7 @@ use push::{Kind, Notice, Outcome, Refusal, Urgency};
 
 use super::{subscribing, why::PushVerdict};
 use crate::{
-    limits::{NOTICE_TTL_S, NOTICES_UNDER_WAY_MAX},
+    limits::{ASK_AGAIN_MS, NOTICE_TTL_S, NOTICES_UNDER_WAY_MAX, USER_NOTICES_MAX},
     shard::{Shard, Turn},
 };
 
@@ -34,7 +34,12 @@ impl Shard {
         cx: &mut Turn<'_>,
     ) {
         let mut devices = self.subscriptions(user_id);
-        let Some(due) = self.dues(user_id).and_then(|dues| dues.get(conversation)) else { return };
+        let Some(dues) = self.dues(user_id) else { return };
+        if dues.under_way() + devices.len() > USER_NOTICES_MAX {
+            // Once another one has ended.
+            return;
+        }
+        let Some(due) = dues.get(conversation) else { return };
         if due.last == due.offered && !due.put_off.is_empty() {
             devices.retain(|(device, _)| due.put_off.contains(device));
         }
@@ -66,15 +71,37 @@ impl Shard {
         let devices = self.subscriptions(user_id);
         if !self.has_room_for(devices.len(), cx) {
             if let Some(dues) = self.dues(user_id) {
-                dues.put_back_clear(conversation);
+                dues.put_back_clear(conversation, 0);
             }
             return self.wait_for_room(user_id);
         }
         for (device, subscription) in devices {
-            let ticket = self.notifying.next_ticket();
-            self.offer((user_id, device), ticket, subscription, (conversation, cx.now.wall), Kind::Clear, cx);
+            self.offer_clear_to((user_id, device), subscription, conversation, cx);
         }
         self.counters.push_cleared += 1;
+    }
+
+    fn offer_clear_to(
+        &mut self,
+        device: (UserId, DeviceId),
+        subscription: push::Subscription,
+        conversation: ConversationId,
+        cx: &mut Turn<'_>,
+    ) {
+        let ticket = self.notifying.next_ticket();
+        self.offer(device, ticket, subscription, (conversation, cx.now.wall), Kind::Clear, cx);
+    }
+
+    /// A device is to be told nothing any more: what is under way to it is taken back, as a clear that takes its place. There need be no
+    /// room for that, since there was for what goes.
+    pub(in crate::shard) fn take_back_from(&mut self, user_id: UserId, device_id: DeviceId, cx: &mut Turn<'_>) {
+        let Some(user) = self.users.resident(user_id) else { return };
+        let conversations = user.dues.as_ref().map(|dues| dues.told_now()).unwrap_or_default();
+        let Some(device) = user.devices.iter().find(|device| device.id == device_id) else { return };
+        let Some(subscription) = device.subscription.as_deref().and_then(subscribing::as_sent) else { return };
+        for conversation in conversations {
+            self.offer_clear_to((user_id, device_id), subscription.clone(), conversation, cx);
+        }
     }
 
     fn offer(
@@ -125,21 +152,27 @@ impl Shard {
         }
     }
 
+    /// The service has no room for a notice. Nothing is offered for a while: there is none for those of others either.
+    pub(in crate::shard) fn not_taken(&mut self, notice: Box<Notice>, cx: &mut Turn<'_>) {
+        self.notifying.room_from_ms = cx.now.monotonic_ms + ASK_AGAIN_MS;
+        if notice.kind == Kind::Clear && !self.draining {
+            // It may be of a device that nothing is known of any more.
+            return self.notifying.not_taken.push_back(notice);
+        }
+        self.notified(&notice, &Outcome::Later(Duration::from_millis(ASK_AGAIN_MS)), cx);
+    }
+
     /// A notice of this shard has ended.
     pub(in crate::shard) fn notified(&mut self, notice: &Notice, outcome: &Outcome, cx: &mut Turn<'_>) {
         self.notifying.under_way -= 1;
-        let conversation = notice.conversation;
-        if let Outcome::Later(wait) = outcome {
-            let from_ms = cx.now.monotonic_ms + wait.as_millis() as u64;
-            self.notifying.room_from_ms = self.notifying.room_from_ms.max(from_ms);
-        }
         if notice.kind != Kind::Clear {
             self.message_ended(notice, outcome, cx);
-        } else if matches!(outcome, Outcome::Later(_))
+        } else if let Outcome::Later(wait) = outcome
+            && self.is_subscribed_as((notice.user, notice.device), &notice.subscription)
             && let Some(dues) = self.dues(notice.user)
         {
-            dues.put_back_clear(conversation);
-            self.wait_for_room(notice.user);
+            dues.put_back_clear(notice.conversation, cx.now.monotonic_ms + wait.as_millis() as u64);
+            self.set_wake(notice.user, cx);
         }
         // Last: without a subscription nothing is due any more.
         self.learn(notice, outcome, cx);
@@ -149,22 +182,22 @@ impl Shard {
     fn message_ended(&mut self, notice: &Notice, outcome: &Outcome, cx: &mut Turn<'_>) {
         let Notice { ticket, user: user_id, device, conversation, .. } = *notice;
         let delay_ms = self.settings.push.map_or(0, |push| push.delay_ms);
-        let is_later = matches!(outcome, Outcome::Later(_));
+        let now_ms = cx.now.monotonic_ms;
         let Some(dues) = self.dues(user_id) else { return };
         let Some(due) = dues.get(conversation) else { return };
         let Some(at) = due.tickets.iter().position(|of| *of == ticket) else { return };
         due.tickets.swap_remove(at);
         due.is_told |= matches!(outcome, Outcome::Delivered | Outcome::Replaced(_));
-        due.put_off.extend(is_later.then_some(device));
-        let (last, is_last, is_put_off) = (due.tells, due.tickets.is_empty(), !due.put_off.is_empty());
+        if let Outcome::Later(wait) = outcome {
+            due.put_off.push(device);
+            due.again_ms = now_ms + wait.as_millis() as u64;
+        }
+        let (last, is_last) = (due.tells, due.tickets.is_empty());
         if is_last {
-            dues.ended(conversation, (cx.now.monotonic_ms, delay_ms));
+            dues.ended(conversation, (now_ms, delay_ms));
         }
-        if !is_later {
+        if !matches!(outcome, Outcome::Later(_)) {
             self.decided(user_id, conversation, last, PushVerdict::Ended(device, outcome.clone()), cx);
-        }
-        if is_last && is_put_off {
-            self.wait_for_room(user_id);
         }
         if is_last {
             self.set_wake(user_id, cx);
@@ -209,11 +242,16 @@ impl Shard {
             // The provider says the same of the next notice.
             return;
         }
-        let Some(device) = self.users.resident(user_id).and_then(|user| user.device(device_id)) else { return };
-        let is_same = device.subscription.as_deref().and_then(subscribing::as_sent).as_ref() == Some(sent_to);
-        if is_same {
+        if self.is_subscribed_as((user_id, device_id), sent_to) {
             self.set_subscription(user_id, device_id, new, cx);
         }
+    }
+
+    /// Whether this is how the device is subscribed now.
+    fn is_subscribed_as(&mut self, (user_id, device_id): (UserId, DeviceId), sent_to: &push::Subscription) -> bool {
+        let device = self.users.resident(user_id).and_then(|user| user.device(device_id));
+        let subscription = device.and_then(|device| device.subscription.as_deref());
+        subscription.and_then(subscribing::as_sent).as_ref() == Some(sent_to)
     }
 
     /// Notes what was decided of the messages of a conversation up to `last`.

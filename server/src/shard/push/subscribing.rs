@@ -105,11 +105,18 @@ impl Shard {
     ) {
         // There is no subscription without its device.
         self.write_cursors(user_id, cx);
+        if subscription.is_none() {
+            self.take_back_from(user_id, device_id, cx);
+        }
         let at = self.lane_of(user_id);
         let Some(user) = self.users.resident(user_id) else { return };
         let was_subscribed = user.is_subscribed();
         let Some(device) = user.device(device_id) else { return };
+        let is_another = device.subscription.is_some() && subscription.is_some();
         device.subscription = subscription.clone().map(Box::new);
+        if let Some(dues) = user.dues.as_mut().filter(|_| is_another) {
+            dues.offer_anew(cx.now.monotonic_ms);
+        }
         let batch = &mut cx.effects.filling[at].batch;
         batch.push(&Record::Subscribed { user: user_id, device: device_id, subscription });
         if !was_subscribed && user.is_subscribed() {
@@ -124,6 +131,7 @@ impl Shard {
         self.lanes[at].change_user(user_id, &mut user.changed_in);
         groups.into_iter().for_each(|group| self.say_wants(user_id, group, None, cx));
         self.subscriptions_changed(user_id, cx);
+        self.set_wake(user_id, cx);
     }
 
     /// A subscription has gone: without any there is nothing to notify of.

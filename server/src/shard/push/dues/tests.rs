@@ -121,12 +121,12 @@ fn what_is_acknowledged_is_not_due_and_costs_no_row() {
     let mut dues = Dues::default();
     add(&mut dues, ANN, 1, "one", 0);
     dues.acknowledged(Seq(1));
-    assert!(!dues.is_open() && dues.take_row(Seq(1)).is_none() && dues.take_clears().is_empty());
+    assert!(!dues.is_open() && dues.take_row(Seq(1)).is_none() && dues.take_clears(0).is_empty());
     // Of what is under way nobody knows whether it is shown.
     add(&mut dues, ANN, 2, "two", 0);
     dues.get(ANN).unwrap().tickets = vec![1];
     dues.acknowledged(Seq(2));
-    assert_eq!(dues.take_clears(), [ANN]);
+    assert_eq!(dues.take_clears(0), [ANN]);
 }
 
 #[test]
@@ -134,21 +134,21 @@ fn what_is_read_goes_from_screens_that_may_show_it_once() {
     let mut dues = Dues::default();
     add(&mut dues, ANN, 1, "one", 0);
     dues.read(ANN, Seq(1));
-    assert!(dues.take_clears().is_empty());
+    assert!(dues.take_clears(0).is_empty());
     add(&mut dues, ANN, 2, "two", 0);
     tell(&mut dues, ANN, 10);
     dues.read(ANN, Seq(1));
-    assert!(dues.take_clears().is_empty());
+    assert!(dues.take_clears(0).is_empty());
     dues.read(ANN, Seq(2));
-    assert_eq!(dues.take_clears(), [ANN]);
+    assert_eq!(dues.take_clears(0), [ANN]);
     dues.read(ANN, Seq(2));
-    assert!(dues.take_clears().is_empty());
+    assert!(dues.take_clears(0).is_empty());
     // Unless something new is to be shown there, it is tried again.
-    dues.put_back_clear(ANN);
-    assert_eq!(dues.take_clears(), [ANN]);
+    dues.put_back_clear(ANN, 0);
+    assert_eq!(dues.take_clears(0), [ANN]);
     add(&mut dues, ANN, 3, "three", 0);
-    dues.put_back_clear(ANN);
-    assert!(dues.take_clears().is_empty());
+    dues.put_back_clear(ANN, 0);
+    assert!(dues.take_clears(0).is_empty());
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn of_a_group_it_counts_what_the_own_log_says_and_what_was_last_told_of_it() {
     let due = dues.get(group).unwrap();
     (due.offered, due.tells, due.is_told, due.tickets) = (Seq(52), Seq(51), true, vec![1]);
     dues.read(group, Seq(51));
-    assert_eq!(dues.take_clears(), [group]);
+    assert_eq!(dues.take_clears(0), [group]);
     reached(&mut dues, 53, 5);
     let due = dues.get(group).unwrap();
     (due.offered, due.tells, due.is_told) = (Seq(53), Seq(53), true);
