@@ -9,7 +9,7 @@
 
 import { placeOf } from './codec/entries.js';
 import { PROVIDERS } from './codec/frames.js';
-import { EVENTS_WAITING_MAX } from './limits.js';
+import { BACKOFF_MAX_MS, EVENTS_WAITING_MAX } from './limits.js';
 import { Session } from './session.js';
 import { nextMessageId, randomId } from './store/device.js';
 import { MemoryStore } from './store/memory.js';
@@ -604,7 +604,7 @@ export class Client extends EventTarget {
             (error) => {
                 this.#isAskingForToken = false;
                 this.dispatchEvent(new RingpostEvent('token_failed', { error }));
-                const againMs = Math.max(againInMs * 2, TOKEN_AGAIN_AFTER_MS);
+                const againMs = Math.min(Math.max(againInMs * 2, TOKEN_AGAIN_AFTER_MS), BACKOFF_MAX_MS);
                 setTimeout(() => this.#session.phase !== 'ended' && this.#askForToken(againMs), againMs);
             },
         ).catch((error) => this.#fail(error));

@@ -63,7 +63,7 @@ export const PONG_TIMEOUT_MS = 10_000;
 /** SPEC 8.5: upper end of the first random delay before another attempt; it doubles with each attempt. */
 export const BACKOFF_FIRST_MS = 500;
 
-/** SPEC 8.5: upper end of every later delay. */
+/** SPEC 8.5: upper end of every later delay; and a token provider that fails is asked again after no more than that. */
 export const BACKOFF_MAX_MS = 60_000;
 
 /** SPEC 8.5: a connection that was ready for this long starts the delays anew. */

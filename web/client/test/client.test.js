@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 import { Client, MemoryStore, NotSent, RequestRefused, Tabs, connect } from '../src/index.js';
 import { CODES } from '../src/codes.js';
-import { EVENTS_WAITING_MAX } from '../src/limits.js';
+import { BACKOFF_MAX_MS, EVENTS_WAITING_MAX } from '../src/limits.js';
 import { DEVICE, PEER, Server } from './model.js';
 
 /** A transport that leads to a model server, which commits and pushes at once. */
@@ -207,6 +207,31 @@ test('when the server wants another token the provider is asked, again if it has
     assert.equal((await failed).error.message, 'no network');
     await next(client, 'welcome');
     assert.equal(asked.length, 3);
+    await client.close();
+});
+
+test('a token provider that goes on failing is asked again ever later, but no later than a server is connected to', async (t) => {
+    const network = new Network();
+    const failures = 8;
+    let asked = 0;
+    const token = () => {
+        if (asked++ === 0 || asked > failures + 1) return 'token';
+        throw new Error('no network');
+    };
+    const client = await connect('tcp://first:1', token, { transport: network.transport, device: DEVICE, backoff_max_ms: 0 });
+    await next(client, 'welcome');
+    const pauses = [];
+    const { setTimeout } = globalThis;
+    t.after(() => (globalThis.setTimeout = setTimeout));
+    globalThis.setTimeout = (does, ms) => {
+        if (pauses.length === failures) return setTimeout(does, ms);
+        pauses.push(ms);
+        return setTimeout(does, 0);
+    };
+    network.server.say('bye', { code: CODES.token_expired, retry_after_ms: 0, detail: '', devices: [] });
+    network.move();
+    await next(client, 'welcome');
+    assert.deepEqual(pauses, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, BACKOFF_MAX_MS, BACKOFF_MAX_MS]);
     await client.close();
 });
 
