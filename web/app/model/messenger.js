@@ -10,6 +10,9 @@ import { groupItems } from './group_items.js';
 import { Thread } from './thread.js';
 import * as words from './words.js';
 
+/** The events that may say what became of a message, or stand in one order with them. */
+const OF_MESSAGES = ['accepted', 'refused', 'cancelled', 'returned', 'log_replaced', 'skipped', 'entry', 'group_entry'];
+
 export class Messenger {
     me;
     /** { state: 'connecting', 'ready', 'waiting', 'token', 'failed' or 'ended', words, againAt }. */
@@ -37,6 +40,10 @@ export class Messenger {
     #isLoading = new Set();
     /** Settles when the list is loaded; undefined: nobody has asked for it. */
     #isListing;
+    /** What an earlier page left, and messages that are being stored, of which it is not known here yet that they wait. */
+    #unknown = 1;
+    /** Those of OF_MESSAGES that came meanwhile. */
+    #held = [];
 
     /** `names`: a Map from users to what the person calls them. */
     constructor({ me, client, names, changed, notice, now = Date.now }) {
@@ -55,6 +62,7 @@ export class Messenger {
     /** Begins, with the messages that an earlier page left without an answer. */
     start(unanswered) {
         for (const { id, to, content } of unanswered) this.#wait(id, to, content);
+        this.#onKnown();
         this.#load();
     }
 
@@ -167,6 +175,7 @@ export class Messenger {
     }
 
     async send(content, to = this.open) {
+        this.#unknown++;
         try {
             const id = await this.#client.send(to, content);
             // What changes a message shows when it is there.
@@ -174,6 +183,8 @@ export class Messenger {
             this.#changed();
         } catch (error) {
             this.#notice(error.code === undefined ? error.message : words.refused(error.code));
+        } finally {
+            this.#onKnown();
         }
     }
 
@@ -256,6 +267,7 @@ export class Messenger {
 
     /** Takes an event of the client. */
     handle(type, detail) {
+        if (this.#unknown > 0 && OF_MESSAGES.includes(type)) return void this.#held.push([type, detail]);
         switch (type) {
             case 'welcome':
                 this.connection = { state: 'ready' };
@@ -305,9 +317,15 @@ export class Messenger {
                 this.#onTyping(detail, type === 'typing');
                 break;
             default:
-                return;
+                return undefined;
         }
-        this.#changed();
+        return void this.#changed();
+    }
+
+    /** Some of the messages are known by now. */
+    #onKnown() {
+        if (--this.#unknown > 0) return;
+        for (const [type, detail] of this.#held.splice(0)) this.handle(type, detail);
     }
 
     #onEntry(entry) {
