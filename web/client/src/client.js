@@ -147,7 +147,8 @@ export class Client extends EventTarget {
     /**
      * Takes a message for { user } or { group }. Gives its `id`, and `answer`: a promise of what becomes of it, an object with the `type`
      * accepted (with `seq`), refused (with `code`), cancelled, returned (with `why`) or dropped. Throws NotSent for what no server takes.
-     * When the store fails, `answer` is rejected with why, and this throws it.
+     * When the store fails, `answer` is rejected with why, and this throws it. When the client ends first, `answer` is rejected, too: the next
+     * one that has the store sends the message.
      */
     send(to, content) {
         this.#checkNotFailed();
@@ -615,6 +616,8 @@ export class Client extends EventTarget {
         const closed = new Error('the client was closed before the answer came; connect anew and ask again');
         for (const { reject } of this.#requests.values()) reject(closed);
         this.#requests.clear();
+        const left = new Error('the client was closed before the answer came; the message is in the store, and the next client sends it');
+        for (const { answer } of this.#messages.values()) answer.reject(left);
         this.#ended.resolve();
     }
 

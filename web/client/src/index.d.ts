@@ -304,7 +304,7 @@ export type Answer =
 
 export interface Sent {
     id: string;
-    /** Rejected when the client fails, as its store did. */
+    /** Rejected when the client fails, as its store did, or ends before there is one: the next client with this store sends the message. */
     answer: Promise<Answer>;
 }
 

@@ -266,6 +266,27 @@ test('nobody waits for a client whose store failed', async () => {
     assert.throws(() => client.fetchLog(), /the disk is full/);
 });
 
+test('nobody waits for a client that was closed, and what it did not send stays for the next one', async () => {
+    const network = new Network();
+    const store = new MemoryStore();
+    const id = '0000000000000001-00000000';
+    await store.commit([{ op: 'message', id, number: null, to: { user: PEER }, content: { text: 'of an earlier client' } }]);
+    const receive = network.server.receive.bind(network.server);
+    network.server.receive = () => {};
+    const client = await open(network, { store });
+    const waited = [client.text({ user: PEER }, 'hello').answer, client.fetchLog()];
+    await client.close();
+    const became = await Promise.race([Promise.allSettled(waited), new Promise((resolve) => setTimeout(resolve, 100, []))]);
+    for (const { status, reason } of became) assert.match(`${status}: ${reason.message}`, /^rejected: the client was closed before the answer came/);
+    assert.equal(became.length, 2);
+    assert.match(became[0].reason.message, /the next client sends it/);
+    network.server.receive = receive;
+    const again = await open(network, { store });
+    for (let n = 0; n < 100 && again.unanswered.length > 0; n++) await new Promise(setImmediate);
+    await again.close();
+    assert.deepEqual(await texts(store), ['of an earlier client', 'hello']);
+});
+
 test('what is put into the store of a client that is being closed stays there for the next one', async () => {
     const network = new Network();
     const store = new MemoryStore();
