@@ -270,6 +270,7 @@ export interface Told {
     token_wanted: { reason: Reason; retry_in_ms: Count };
     token_refreshed: { expires: Count };
     token_refused: { code: Count; detail: string };
+    /** What the provider threw; in a tab that does not lead, an Error of the same name and message. */
     token_failed: { error: Error };
     server_error: { code: Count; kind: Count; detail: string };
 }

@@ -303,12 +303,18 @@ export class Tabs extends EventTarget {
                 return await this.#token();
             } catch (error) {
                 if (this.#candidate !== candidate) throw error;
-                this.#say({ type: 'token_failed', detail: { error: new Error(error?.message ?? String(error)) } });
-                this.#tell('token_failed', { error });
+                this.#onTokenFailed({ error });
                 await atMost(againMs, candidate.released);
                 if (this.#candidate !== candidate) throw error;
             }
         }
+    }
+
+    /** Not all that a provider throws can be posted: a response of `fetch` can not. So others are told its name and message. */
+    #onTokenFailed({ error }) {
+        const [name, message] = [String(error?.name ?? 'Error'), String(error?.message ?? error)];
+        this.#say({ type: 'token_failed', detail: { error: { name, message } } });
+        this.#tell('token_failed', { error });
     }
 
     async #renew(living) {
@@ -361,6 +367,7 @@ export class Tabs extends EventTarget {
             const isLost = error?.name === 'CommitRefused';
             return void (isLost ? this.#onLeaseLost() : this.#onFailed(error)).catch(() => {});
         }
+        if (type === 'token_failed') return this.#onTokenFailed(detail);
         // An error does not travel as what it is.
         const told = detail.why instanceof Error ? { ...detail, why: { code: detail.why.code, message: detail.why.message } } : detail;
         if (['welcome', 'disconnected', 'token_wanted', 'ended'].includes(type)) this.#leading.state = { type, detail: told };
@@ -505,6 +512,10 @@ export class Tabs extends EventTarget {
 
     async #hear(said) {
         if (said.only !== undefined && said.only !== this.#tab) return undefined;
+        if (said.type === 'token_failed') {
+            const { name, message } = said.detail.error;
+            return this.#tell(said.type, { error: Object.assign(new Error(message), { name }) });
+        }
         if (said.type !== undefined) return this.#tell(said.type, said.detail);
         if (said.leader !== undefined) {
             this.#lookIntoStore();

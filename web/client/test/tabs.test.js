@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { MemoryStore, Tabs, followPage } from '../src/index.js';
+import { CODES } from '../src/codes.js';
 import { LEASE_MS, claimed, leads, released, renewed } from '../src/lease.js';
 import { DEVICE, NOBODY, PEER, Server } from './model.js';
 
@@ -586,6 +587,30 @@ test('a tab whose token provider fails when it is about to lead says so, and ask
     await until('it leads', () => tab.isLeading);
     assert.deepEqual([asked, ended], [2, []]);
     await tab.close();
+});
+
+test('what a token provider throws is told in all tabs, though it holds what can not be posted', async () => {
+    const browser = new Browser();
+    const wrong = { name: 'RequestError', message: 'no network', again() {} };
+    const answers = [wrong, 'token', wrong];
+    const token = async () => {
+        const answer = answers.shift() ?? 'token';
+        if (answer === wrong) throw wrong;
+        return answer;
+    };
+    // It fails when the tab is about to lead, and when it leads.
+    const first = new Tabs('wss://first/v1/ws', token, browser.optionsOf({ is: false }));
+    const second = browser.open();
+    const [failed, followed] = [first, second].map((tab) => told(tab, 'token_failed'));
+    await until('both are told', () => failed.length === 1 && followed.length === 1);
+    await new Promise((resolve) => setTimeout(resolve, 1_100));
+    await until('it leads', () => first.isLeading && second.user !== undefined);
+    browser.server.say('bye', { code: CODES.token_expired, retry_after_ms: 0, detail: '', devices: [] });
+    first.probe();
+    await until('both are told again', () => failed.length === 2 && followed.length === 2);
+    assert.deepEqual(failed.map(({ error }) => error), [wrong, wrong]);
+    for (const { error } of followed) assert.deepEqual([error instanceof Error, `${error}`], [true, 'RequestError: no network']);
+    await Promise.all([first, second].map((tab) => tab.close()));
 });
 
 test('a tab that is put away while it has no token lets another one lead, and asks for none meanwhile', async () => {
