@@ -14,6 +14,15 @@ export const LEASE_MS = 90_000;
 /** A leader renews when so much is over. */
 export const RENEW_AFTER_MS = 20_000;
 
+/** A timer may be this early by the clock of a lease. */
+const TIMER_EARLY_MS = 100;
+
+/** When a tab that does not lead looks at the lease that it has read again: soon after it may be over, and now and then before. */
+export function looksAfter(lease, now) {
+    const leftMs = (lease?.until ?? 0) - now;
+    return leftMs > 0 ? Math.min(leftMs + TIMER_EARLY_MS, LEASE_MS / 3) : LEASE_MS / 3;
+}
+
 /** Whether nobody leads by this lease: there is none, it is over, or its tab is not among the `living`. */
 export const isFree = (lease, living, now) => lease === undefined || lease.until <= now || !living.has(lease.tab);
 

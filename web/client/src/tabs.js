@@ -7,7 +7,7 @@
 // A page that is put away may run no more after its last event: what must be done then, `suspend` does before it waits for anything.
 
 import { RingpostEvent, TOKEN_AGAIN_AFTER_MS, checkProvider, connect } from './client.js';
-import { LEASE_MS, RENEW_AFTER_MS, claimed, isFree, leads, released, renewed } from './lease.js';
+import { RENEW_AFTER_MS, claimed, isFree, leads, looksAfter, released, renewed } from './lease.js';
 import { ANSWERS_KEPT_MAX, BACKOFF_MAX_MS, TEXT_BYTES_MAX, WATCHED_MAX } from './limits.js';
 import { placeOf } from './codec/entries.js';
 import { checkMessage } from './session/capabilities.js';
@@ -42,8 +42,13 @@ export class Tabs extends EventTarget {
     #clock;
     /** { client, term, state, presence, wishes } while this tab leads: what it told last of the connection and of whom, and what tabs wish. */
     #leading;
-    /** { letGo, released } while this tab wants to lead, or does: another object each time that it asks for the lock. */
+    /**
+     * { letGo, released, isOut } while this tab wants to lead, or does: another object each time that it asks for the lock. isOut: it had the
+     * lock while another tab had the lease, and waits for the lock no more.
+     */
     #candidate;
+    /** The lease as this tab has read it last. */
+    #lease;
     /** Lets go of the lock that says that this tab lives. */
     #rest;
     #isClosed = false;
@@ -222,7 +227,7 @@ export class Tabs extends EventTarget {
 
     #watchLease() {
         clearTimeout(this.#timer);
-        const afterMs = this.#leading === undefined ? LEASE_MS / 3 : RENEW_AFTER_MS;
+        const afterMs = this.#leading === undefined ? looksAfter(this.#lease, this.#clock()) : RENEW_AFTER_MS;
         const again = () => this.#candidate !== undefined && this.#watchLease();
         this.#timer = setTimeout(() => this.checkLease().catch((error) => this.#onFailed(error)).finally(again), afterMs);
     }
@@ -235,9 +240,16 @@ export class Tabs extends EventTarget {
         const living = await this.#living();
         if (this.#leading !== undefined) return this.#renew(living);
         const lease = await this.#store.update(LEASE, (known) => known);
-        if (lease === undefined || !isFree(lease, living, this.#clock())) return undefined;
-        if (this.#candidate !== undefined && this.#leading === undefined) this.#stand({ steal: true });
+        this.#lease = lease;
+        if (lease === undefined || this.#candidate === undefined || this.#leading !== undefined) return undefined;
+        if (isFree(lease, living, this.#clock())) this.#stand({ steal: true });
+        else this.#standAgain();
         return undefined;
+    }
+
+    /** Waits for the lock if this tab does not. */
+    #standAgain() {
+        if (this.#candidate?.isOut) this.#stand({});
     }
 
     /** The tabs that have not ended nor been put away, as their locks say. */
@@ -264,7 +276,13 @@ export class Tabs extends EventTarget {
         const isOver = () => this.#candidate !== candidate;
         const living = await this.#living();
         const lease = await this.#store.update(LEASE, (known) => claimed(known, this.#tab, living, this.#clock()));
-        if (isOver() || !leads(lease, this.#tab, lease.term)) return;
+        if (isOver()) return;
+        if (!leads(lease, this.#tab, lease.term)) {
+            // Who has it asks for the lock again, so this tab lets go of it until then, or until the lease is over.
+            candidate.isOut = true;
+            this.#lease = lease;
+            return void this.#watchLease();
+        }
         const { term } = lease;
         // Who leads no more tells nobody what it stores: the next one does.
         const only = { key: LEASE, holds: (known) => !isOver() && leads(known, this.#tab, term) };
@@ -518,13 +536,14 @@ export class Tabs extends EventTarget {
         }
         if (said.type !== undefined) return this.#tell(said.type, said.detail);
         if (said.leader !== undefined) {
+            this.#standAgain();
             this.#lookIntoStore();
             this.#wish({});
             return this.#askAgain();
         }
         if (said.to === this.#tab) return this.#onAnswer(said);
         const leading = this.#leading;
-        if (leading === undefined) return undefined;
+        if (leading === undefined) return said.gone === undefined ? undefined : this.#standAgain();
         if (said.look !== undefined) return leading.client.look();
         if (said.gone !== undefined) return this.#onGone(said.gone);
         if (said.wishes !== undefined) {

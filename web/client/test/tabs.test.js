@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 import { MemoryStore, Tabs, followPage } from '../src/index.js';
 import { CODES } from '../src/codes.js';
-import { LEASE_MS, claimed, leads, released, renewed } from '../src/lease.js';
+import { LEASE_MS, claimed, leads, looksAfter, released, renewed } from '../src/lease.js';
 import { DEVICE, NOBODY, PEER, Server } from './model.js';
 
 const TO = { user: PEER };
@@ -24,6 +24,13 @@ test('a lease is for one tab until it is over, given back, or its tab is gone, a
     assert.deepEqual(released(second, 'a'), second);
     const third = claimed(released(second, 'b'), 'a', living, 0);
     assert.ok(leads(third, 'a', 3) && !leads(third, 'a', 1), 'who got it again is not who had it');
+});
+
+test('a lease that is not free is looked at again when it may be over, and others now and then', () => {
+    const lease = { tab: 'a', until: 5_000, term: 1 };
+    assert.ok(looksAfter(lease, 4_000) > 1_000 && looksAfter(lease, 4_000) < 2_000);
+    for (const now of [5_000, 9_000, 5_000 - LEASE_MS]) assert.equal(looksAfter(lease, now), LEASE_MS / 3);
+    assert.equal(looksAfter(undefined, 4_000), LEASE_MS / 3);
 });
 
 /** `navigator.locks`, as far as it is used. */
@@ -245,6 +252,38 @@ test('what a leader has stored and was put away before it told others is told wh
     await until('the others have it', () => heard[1].length + heard[2].length === 4);
     assert.deepEqual(heard.slice(1).map(texts), [['told', 'stored'], ['told', 'stored']]);
     await Promise.all(tabs.map((tab) => tab.close()));
+});
+
+test('a tab that has the lock while the lease of another one is good leads as soon as that is over', async () => {
+    const browser = new Browser();
+    // It stands still, and its lock was taken by one that has ended.
+    browser.locks.request('ringpost test frozen', () => new Promise(() => {}));
+    await browser.store.update('lease', () => ({ tab: 'frozen', until: browser.now + 200, term: 1 }));
+    const tab = browser.open();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.ok(!tab.isLeading && !(await browser.locks.query()).held.some(({ name }) => name === 'ringpost test'));
+    browser.now += 200;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    assert.ok(tab.isLeading);
+    await tab.close();
+});
+
+test('of two tabs that take the lock at once one leads, and the other one when that ends', async () => {
+    const browser = new Browser();
+    const frozen = { is: false };
+    const tabs = [browser.open(frozen), browser.open(), browser.open()];
+    await until('the first one leads', () => tabs[0].isLeading);
+    browser.now += LEASE_MS;
+    frozen.is = true;
+    await Promise.all([tabs[1].checkLease(), tabs[2].checkLease()]);
+    await until('one of them leads', () => tabs[1].isLeading || tabs[2].isLeading);
+    await tabs[0].close();
+    const [leader, other] = tabs[1].isLeading ? [tabs[1], tabs[2]] : [tabs[2], tabs[1]];
+    await until('nothing', async () => true);
+    assert.equal(other.isLeading, false);
+    await leader.close();
+    await until('the other one leads', () => other.isLeading);
+    await other.close();
 });
 
 test('a page that is put away ends the connection, and one that is shown goes on', () => {
