@@ -259,7 +259,7 @@ export interface Told {
     committed: { up_to: Count };
     /** What is held of the log is void; `dropped`: changes of messages of it that were not sent. */
     log_replaced: { detail: string; dropped: string[] };
-    /** What stands between was not pushed: what is shown is fetched anew (SPEC 8.8). */
+    /** What stands between was not pushed: what is shown is fetched anew (SPEC 8.8). Of a tab that was away when the log was discarded, all. */
     skipped: { after: Count; up_to: Count };
     epoch: { first: Count; epoch: Id };
     group_entry: { group: Id; entry: GroupEntry };
@@ -345,7 +345,8 @@ export type Change =
     | { op: 'discard' };
 
 export interface Store {
-    load(): Promise<{ device: Id; epoch: Id; since: Count; position: Count | null; messages: StoredMessage[] }>;
+    /** `discards`: how often the log was discarded. */
+    load(): Promise<{ device: Id; epoch: Id; since: Count; position: Count | null; discards: Count; messages: StoredMessage[] }>;
     commit(changes: Change[], only?: { key: string; holds(value: unknown): boolean }): Promise<void>;
     entries(from?: Count, limit?: number): Promise<Entry[]>;
     close(): Promise<void>;

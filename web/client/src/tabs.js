@@ -11,6 +11,7 @@ import { RENEW_AFTER_MS, claimed, isFree, leads, looksAfter, released, renewed }
 import { ANSWERS_KEPT_MAX, BACKOFF_MAX_MS, TEXT_BYTES_MAX, WATCHED_MAX } from './limits.js';
 import { placeOf } from './codec/entries.js';
 import { checkMessage } from './session/capabilities.js';
+import { discardsIn } from './store/changes.js';
 import { nextMessageId } from './store/device.js';
 import { ahead } from './transport/ahead.js';
 import { withFallback } from './transport/fallback.js';
@@ -60,8 +61,9 @@ export class Tabs extends EventTarget {
     #lastCall = 0;
     #user;
     #wishes = { status: undefined, watched: [] };
-    /** Up to where this tab has heard the log; undefined until the store was asked. */
+    /** Up to where this tab has heard the log, and how often that had been discarded; undefined until the store was asked. */
     #heard;
+    #discards;
     /** By the id of a message that this tab sent, or that waited when it began: whether it has heard what became of it. */
     #isAnswered = new Map();
     /** What comes while the store is asked for what this tab has missed, and when that is done. */
@@ -286,9 +288,18 @@ export class Tabs extends EventTarget {
         const { term } = lease;
         // Who leads no more tells nobody what it stores: the next one does.
         const only = { key: LEASE, holds: (known) => !isOver() && leads(known, this.#tab, term) };
+        // Nobody else discards while this tab leads.
+        let discards;
         const guarded = {
-            load: () => this.#store.load(),
-            commit: (changes) => this.#store.commit(changes, only),
+            load: async () => {
+                const kept = await this.#store.load();
+                ({ discards } = kept);
+                return kept;
+            },
+            commit: async (changes) => {
+                await this.#store.commit(changes, only);
+                discards += discardsIn(changes);
+            },
             entries: (...args) => this.#store.entries(...args),
             // It is this tab's, leading or not.
             close: async () => {},
@@ -303,7 +314,8 @@ export class Tabs extends EventTarget {
         if (isOver()) return void (await client.close());
         const leading = { client, term, state: undefined, presence: new Map(), wishes: new Map([[this.#tab, this.#wishes]]) };
         this.#leading = leading;
-        for (const type of TOLD) client.addEventListener(type, ({ detail }) => this.#leading === leading && this.#onTold(type, detail));
+        const onTold = ({ type, detail }) => this.#leading === leading && this.#onTold(type, detail, discards);
+        for (const type of TOLD) client.addEventListener(type, onTold);
         this.#say({ leader: this.#tab });
         // What others have stored while this tab was about to lead, nobody heard of.
         client.look();
@@ -379,7 +391,8 @@ export class Tabs extends EventTarget {
         this.#channel?.postMessage(what);
     }
 
-    #onTold(type, detail) {
+    /** `discards`: how often the log had been discarded when this was told. */
+    #onTold(type, detail, discards) {
         if (type === 'ended' && detail.reason.kind === 'failed') {
             const { error } = detail.reason;
             const isLost = error?.name === 'CommitRefused';
@@ -390,19 +403,21 @@ export class Tabs extends EventTarget {
         const told = detail.why instanceof Error ? { ...detail, why: { code: detail.why.code, message: detail.why.message } } : detail;
         if (['welcome', 'disconnected', 'token_wanted', 'ended'].includes(type)) this.#leading.state = { type, detail: told };
         if (type === 'presence') this.#leading.presence.set(told.user, told);
-        this.#say({ type, detail: told });
-        return this.#tell(type, told);
+        this.#say({ type, detail: told, discards });
+        return this.#tell(type, told, discards);
     }
 
-    #tell(type, detail) {
-        if (this.#held !== undefined) return void this.#held.push([type, detail]);
+    #tell(type, detail, discards) {
+        if (this.#held !== undefined) return void this.#held.push([type, detail, discards]);
         if (type === 'welcome') this.#user = detail.user;
         if (type === 'entry') {
-            if (detail.entry.seq <= this.#heard) return undefined;
+            // It was told already, or is of a log that is discarded by now.
+            if (detail.entry.seq <= this.#heard || discards < this.#discards) return undefined;
             this.#heard = detail.entry.seq;
         }
         if (type === 'log_replaced') this.#heard = 0;
         if (type === 'skipped') this.#heard = detail.up_to;
+        if (type === 'log_replaced' || type === 'skipped') this.#discards = discards;
         if (ANSWERS.includes(type) && !this.#isNews(detail.id)) return undefined;
         const isReplaced = type === 'log_replaced';
         const news = isReplaced ? { ...detail, dropped: detail.dropped.filter((id) => this.#isNews(id)) } : detail;
@@ -434,24 +449,27 @@ export class Tabs extends EventTarget {
         const told = [];
         this.#held = [];
         try {
-            const { position, since, messages } = await this.#store.load();
+            const { position, discards, messages } = await this.#store.load();
             const [after, last] = [this.#heard, position ?? 0];
-            this.#heard ??= last;
-            if (after === undefined) for (const { id } of messages) if (!this.#isAnswered.has(id)) this.#expectAnswer(id);
+            if (after === undefined) {
+                [this.#heard, this.#discards] = [last, discards];
+                for (const { id } of messages) if (!this.#isAnswered.has(id)) this.#expectAnswer(id);
+            }
             // As always, an answer comes before the entry that it stands for.
             const { answers, dropped } = await this.#missedAnswers();
             told.push(...answers);
-            if (dropped.length > 0) told.push(['log_replaced', { detail: 'it was replaced while this tab was away', dropped }]);
-            if (after !== undefined && (dropped.length > 0 || last < after || since > after)) {
-                told.push(['skipped', { after, up_to: last }]);
+            if (dropped.length > 0) told.push(['log_replaced', { detail: 'it was replaced while this tab was away', dropped }, discards]);
+            if (this.#discards !== discards) {
+                // What was heard may be of another log, whatever its seqs are.
+                told.push(['skipped', { after: 0, up_to: last }, discards]);
             } else if (after !== undefined) {
                 const missed = await this.#store.entries(after + 1);
-                told.push(...missed.map((entry) => ['entry', { entry, place: placeOf(entry) }]));
+                told.push(...missed.map((entry) => ['entry', { entry, place: placeOf(entry) }, discards]));
             }
         } finally {
             told.push(...this.#held);
             this.#held = undefined;
-            for (const [type, detail] of told) this.#tell(type, detail);
+            for (const news of told) this.#tell(...news);
         }
     }
 
@@ -534,7 +552,7 @@ export class Tabs extends EventTarget {
             const { name, message } = said.detail.error;
             return this.#tell(said.type, { error: Object.assign(new Error(message), { name }) });
         }
-        if (said.type !== undefined) return this.#tell(said.type, said.detail);
+        if (said.type !== undefined) return this.#tell(said.type, said.detail, said.discards);
         if (said.leader !== undefined) {
             this.#standAgain();
             this.#lookIntoStore();

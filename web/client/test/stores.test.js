@@ -29,7 +29,7 @@ for (const [name, open] of Object.entries(stores)) {
         test('begins with nothing but a device of its own', async () => {
             const store = await open();
             const { device, ...rest } = await store.load();
-            assert.deepEqual(rest, { epoch: 0n, since: 0, position: null, messages: [] });
+            assert.deepEqual(rest, { epoch: 0n, since: 0, position: null, discards: 0, messages: [] });
             assert.ok(typeof device === 'bigint' && device > 0n);
             assert.equal((await store.load()).device, device);
         });
@@ -53,6 +53,15 @@ for (const [name, open] of Object.entries(stores)) {
             await store.commit([{ op: 'discard' }, { op: 'entry', entry: entry(1) }]);
             const { position, messages } = await store.load();
             assert.deepEqual([position, messages.length, await store.entries()], [null, 1, [entry(1)]]);
+        });
+
+        test('counts how often the log was discarded, and not what was refused', async () => {
+            const store = await open();
+            await store.commit([{ op: 'discard' }, { op: 'entry', entry: entry(1) }]);
+            await assert.rejects(store.commit([{ op: 'discard' }], { key: 'lease', holds: () => false }), CommitRefused);
+            assert.equal((await store.load()).discards, 1);
+            await store.commit([{ op: 'discard' }, { op: 'discard' }]);
+            assert.equal((await store.load()).discards, 3);
         });
 
         test('changes nothing for a tab that has lost the lease', async () => {

@@ -553,6 +553,37 @@ test('a message that went with a log that was replaced is told of to the tab tha
     await tab.close();
 });
 
+test('a tab that was away when the log was replaced by a longer one begins from nothing, and one that was told does so once', async () => {
+    const browser = new Browser();
+    const tabs = [browser.open(), browser.open(), browser.open()];
+    const order = tabs.map(() => []);
+    for (const type of ['entry', 'log_replaced', 'skipped']) {
+        tabs.forEach((tab, at) => tab.addEventListener(type, ({ detail }) => order[at].push(detail.entry?.content.text ?? type)));
+    }
+    const skipped = told(tabs[0], 'skipped');
+    await until('the first one leads', () => tabs[0].isLeading && tabs[2].user !== undefined);
+    const saved = browser.server.save();
+    for (const text of ['old 1', 'old 2']) {
+        await tabs[0].send(TO, { text });
+        await until('all have it', () => order.every((of) => of.at(-1) === text));
+    }
+    await tabs[0].suspend();
+    browser.server.setBack(saved);
+    for (const text of ['new 1', 'new 2', 'new 3']) browser.server.othersWrite(text);
+    await until('the others have the new log', () => order.slice(1).every((of) => of.at(-1) === 'new 3'));
+    tabs[0].resume();
+    await until('it is told', () => order[0].length > 2);
+    await tabs[2].suspend();
+    tabs[2].resume();
+    await tabs[0].send(TO, { text: 'new 4' });
+    await until('all have it', () => order.every((of) => of.at(-1) === 'new 4'));
+    assert.deepEqual(order[0], ['old 1', 'old 2', 'skipped', 'new 4']);
+    assert.deepEqual(skipped, [{ after: 0, up_to: 3 }]);
+    const replaced = ['old 1', 'old 2', 'log_replaced', 'new 1', 'new 2', 'new 3', 'new 4'];
+    assert.deepEqual(order.slice(1), [replaced, replaced]);
+    await Promise.all(tabs.map((tab) => tab.close()));
+});
+
 test('a tab that leads no more stores nothing, or nobody would tell it', async () => {
     const browser = new Browser();
     const tab = browser.open();

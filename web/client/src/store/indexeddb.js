@@ -7,13 +7,14 @@
 // Nor for its transactions, which would hold up those of all other tabs for a minute: `pause` aborts them, and what they were for is done
 // anew when the page goes on.
 
-import { CommitRefused, LOG_ENTRIES_MAX, answersAfter } from './changes.js';
+import { CommitRefused, LOG_ENTRIES_MAX, answersAfter, discardsIn } from './changes.js';
 import { randomId } from './device.js';
 
 /**
  * The layout: `log` has entries by seq, `messages` those without an answer by id, and `state` one value each under `device`, `position`,
- * `answers`, `entries` (how many the log has), and what tabs agree on. A program with another layout counts on, and adds how to move
- * messages from the one before. Another key in `state` is no other layout: who does not know it leaves it alone.
+ * `answers`, `entries` (how many the log has), `discards` (how often it was discarded), and what tabs agree on. A program with another
+ * layout counts on, and adds how to move messages from the one before. Another key in `state` is no other layout: who does not know it
+ * leaves it alone.
  */
 const LAYOUT = 1;
 
@@ -114,11 +115,12 @@ export class IndexedDbStore {
             Promise.all([
                 promiseOf(transaction.objectStore('state').get('device')),
                 promiseOf(transaction.objectStore('state').get('position')),
+                promiseOf(transaction.objectStore('state').get('discards')),
                 promiseOf(transaction.objectStore('messages').getAll()),
             ]);
-        const [device, position, messages] = await this.#in(['state', 'messages'], 'readonly', read);
+        const [device, position, discards = 0, messages] = await this.#in(['state', 'messages'], 'readonly', read);
         const own = device ?? (await this.#update('device', (known) => known ?? randomId(), 'strict'));
-        return { device: own, epoch: 0n, since: 0, position: null, ...position, messages };
+        return { device: own, epoch: 0n, since: 0, position: null, ...position, discards, messages };
     }
 
     /** See `changes.js`. */
@@ -140,6 +142,8 @@ export class IndexedDbStore {
         if (changes.some(({ op }) => op === 'answered')) {
             state.put(answersAfter((await promiseOf(state.get('answers'))) ?? [], changes), 'answers');
         }
+        const discards = discardsIn(changes);
+        if (discards > 0) state.put(((await promiseOf(state.get('discards'))) ?? 0) + discards, 'discards');
         for (const change of changes) this.#make(change, transaction);
         if (!isLogChanged) return;
         const count = changes.reduce((before, { op }) => (op === 'discard' ? 0 : before + (op === 'entry' ? 1 : 0)), known);

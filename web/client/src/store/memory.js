@@ -11,11 +11,19 @@ export class MemoryStore {
     #position = null;
     #epoch = 0n;
     #since = 0;
+    #discards = 0;
     #shared = new Map();
 
     async load() {
         const messages = [...this.#messages.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
-        return { device: this.#device, epoch: this.#epoch, since: this.#since, position: this.#position, messages };
+        return {
+            device: this.#device,
+            epoch: this.#epoch,
+            since: this.#since,
+            position: this.#position,
+            discards: this.#discards,
+            messages,
+        };
     }
 
     /** `only`: { key, holds } of what tabs agree on; throws CommitRefused if that does not hold, and nothing is changed. */
@@ -48,6 +56,7 @@ export class MemoryStore {
                 this.#position = null;
                 this.#epoch = 0n;
                 this.#since = 0;
+                this.#discards++;
                 return undefined;
             default:
                 throw new TypeError(`no change is called ${op}`);
