@@ -183,7 +183,7 @@ pub fn ingestion(folder: &Path, load: IngestionLoad) -> Result<IngestionFloor, F
     for run in &runs {
         block_on(store.commit(fence, run))?;
     }
-    store.settle();
+    store.settle(|| ());
     Ok(IngestionFloor { cost: meter.stop(), rows, row_bytes })
 }
 

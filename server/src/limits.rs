@@ -592,6 +592,10 @@ pub const PURGE_AFTER_S_MAX: u64 = 365 * 24 * 60 * 60;
 /// journal has to hold what comes.
 pub const PURGE_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
 
+/// How long until it is looked again whether the store's engine has merged tables that can go, in milliseconds: they are a multiple of what
+/// was brought in, and the disk is to be there for the history.
+pub const TRIM_AGAIN_MS: u64 = 1_000;
+
 /// How long until it is looked again whether there is something to tidy up, in milliseconds.
 pub const TIDY_AGAIN_MS: u64 = 10_000;
 

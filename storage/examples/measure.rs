@@ -1,8 +1,9 @@
 //! Measures ingestion and queries of the embedded store on this machine:
-//! `cargo run --release -p storage --example measure -- [segments] [users] [random | same] [pairs]`.
+//! `cargo run --release -p storage --example measure -- [segments] [users] [random | same] [pairs | all] [calm]`.
 //!
 //! `gather`: from the segments' files to sorted changes; `advance`: merged with the rows that the store has, and into it; `compaction`:
 //! what the engine's own thread does meanwhile and afterwards. All in microseconds of CPU a message. Each segment is a run, as in the server.
+//! `calm`: the next segment comes when the engine has nothing to merge any more.
 
 use std::{
     collections::HashMap,
@@ -34,6 +35,7 @@ fn main() {
     let (segments, users) = (number(0, 4), number(1, 100_000));
     let texts_differ = arguments.get(2).is_none_or(|texts| texts == "random");
     let in_pairs = arguments.get(3).is_some_and(|with| with == "pairs");
+    let is_calm = arguments.get(4).is_some_and(|pace| pace == "calm");
     let dir = tempfile::tempdir_in(".").expect("a folder here");
     let store = EmbeddedStore::open(&dir.path().join("store"), EmbeddedConfig::default()).expect("a store");
     let store = Timed { store, advance_ns: AtomicU64::new(0) };
@@ -42,7 +44,7 @@ fn main() {
     let mut journal = Journal::new(&dir.path().join("journal"));
     let mut traffic = Traffic::new(users, texts_differ, in_pairs);
     let mut made_ns = 0;
-    let (mut ingest_ns, mut messages, mut rows) = (0, 0, 0);
+    let (mut ingest_ns, mut messages, mut rows, mut most) = (0, 0, 0, 0);
     let process_begun = process_cpu_ns();
     for _ in 0..segments {
         let begun = thread_cpu_ns();
@@ -55,21 +57,27 @@ fn main() {
         ingest_ns += thread_cpu_ns() - begun;
         rows += report.rows;
         journal.free(&sealed);
+        if is_calm {
+            settle(&store.store, &mut most);
+        }
+        most = most.max(disk_mib(&store.store));
+        store.store.trim().expect("the folder can be read");
     }
     let begun = Instant::now();
-    store.store.settle();
+    settle(&store.store, &mut most);
     let settled = begun.elapsed();
+    store.store.trim().expect("the folder can be read");
     let advance_ns = store.advance_ns.load(Ordering::Relaxed);
     let compaction_ns = process_cpu_ns() - process_begun - made_ns - ingest_ns;
     let each = |ns: u64| ns as f64 / messages as f64 / 1e3;
     println!(
         "{messages} messages, {rows} rows: gather {:.3}, advance {:.3}, compaction {:.3}, all {:.3} us a message; \
-         settled after {settled:.1?}; disk {} MiB; peak memory {} MiB",
+         settled after {settled:.1?}; disk {} MiB, {most} at its highest; peak memory {} MiB",
         each(ingest_ns - advance_ns),
         each(advance_ns),
         each(compaction_ns),
         each(ingest_ns + compaction_ns),
-        store.store.disk_bytes() >> 20,
+        disk_mib(&store.store),
         memory_peak_mib(),
     );
     let store = &store.store;
@@ -132,6 +140,23 @@ impl Store for Timed {
     async fn begin(&self, fence: Fence, holder: Holder) -> Result<(), StoreError> {
         self.store.begin(fence, holder).await
     }
+}
+
+/// Waits until nothing is merged. As in the server, what was merged is removed every second.
+fn settle(store: &EmbeddedStore, most: &mut u64) {
+    let mut trimmed = Instant::now();
+    store.settle(|| {
+        *most = (*most).max(disk_mib(store));
+        if trimmed.elapsed() > Duration::from_secs(1) {
+            store.trim().expect("the folder can be read");
+            trimmed = Instant::now();
+        }
+    });
+}
+
+/// All files of the store's rows, in MiB.
+fn disk_mib(store: &EmbeddedStore) -> u64 {
+    store.disk_use().expect("the folder can be read").tables_bytes >> 20
 }
 
 fn last(entries_max: usize) -> Span {

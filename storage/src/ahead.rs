@@ -22,8 +22,8 @@ use crate::{
     run::Run,
     schema::Key,
     store::{
-        Advanced, Fence, Gather, Holder, Kind, Purged, RECOVERY_RUN_BYTES_MAX, Range, Rows, Step, Store, StoreError,
-        Tenure,
+        Advanced, DiskUse, Fence, Gather, Holder, Kind, Purged, RECOVERY_RUN_BYTES_MAX, Range, Rows, Step, Store,
+        StoreError, Tenure,
     },
 };
 
@@ -86,6 +86,10 @@ impl<S: Store> Store for Ahead<S> {
 
     fn purge(&self, now: TimestampMs) -> Result<Purged, StoreError> {
         self.store.purge(now)
+    }
+
+    fn trim(&self) -> Result<Option<DiskUse>, StoreError> {
+        self.store.trim()
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {

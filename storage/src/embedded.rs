@@ -11,6 +11,7 @@
 
 mod errors;
 mod folder;
+mod merged;
 mod purge;
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,9 @@ use crate::{
     record::{BatchId, LaneId},
     run::{Change, Run, RunBuilder},
     schema::Key,
-    store::{Advanced, Fence, Gather, Holder, Kind, Purged, Range, Rows, Step, Store, StoreError, Tenure, are_made},
+    store::{
+        Advanced, DiskUse, Fence, Gather, Holder, Kind, Purged, Range, Rows, Step, Store, StoreError, Tenure, are_made,
+    },
 };
 
 pub use folder::{has_rows, look_at, was_made};
@@ -53,6 +56,7 @@ use folder::{
     CURRENT_FILE, ENGINE_FOLDER, KEYSPACES_FOLDER, ROWS_FOLDER, check_folder, check_used, mark_made, names, probe,
     sync_folder, sync_lists, tables_folder,
 };
+use merged::Tables;
 
 /// Sizes of an embedded store, and when it is purged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +96,8 @@ struct Engine {
     own: Keyspace,
     /// Begun since it was opened.
     commits: AtomicUsize,
+    /// As they were after the last commit.
+    tables: Tables,
 }
 
 const ROWS: &str = "rows";
@@ -119,6 +125,9 @@ const COMMITS_WITHOUT_WAIT: usize = 4;
 /// How long a commit waits for compaction before it gives up, to be tried again.
 const COMPACTION_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// How often it looks meanwhile: merging a table takes tens of milliseconds.
+const COMPACTION_LOOK: Duration = Duration::from_millis(10);
+
 /// Rows whose values are brought together before they are written. They lie wherever the journal had them: fetched one after the other,
 /// between two writes, each would be waited for alone.
 const GATHERED_ROWS: usize = 64;
@@ -144,16 +153,11 @@ impl EmbeddedStore {
         })
     }
 
-    /// Bytes of the store's files.
-    #[must_use]
-    pub fn disk_bytes(&self) -> u64 {
-        self.engine.read().as_ref().map_or(0, |engine| engine.rows.disk_space())
-    }
-
-    /// Waits until no compaction is going on. For measurements.
-    pub fn settle(&self) {
+    /// Waits until no compaction is going on, and does this every 20 ms meanwhile. For measurements.
+    pub fn settle(&self, mut meanwhile: impl FnMut()) {
         while self.engine.read().as_ref().is_some_and(Engine::is_compacting) {
             thread::sleep(Duration::from_millis(20));
+            meanwhile();
         }
     }
 
@@ -227,7 +231,7 @@ impl EmbeddedStore {
             // While the disk takes no writes, the engine that is there answers reads as well as a new one would. But if it is full, what
             // this one keeps may be what fills it, and to open another one takes no room.
             probe(&self.folder)
-                .or_else(|error| if is_full(&error) && self.leftover_bytes() > 0 { Ok(()) } else { Err(error) })
+                .or_else(|error| if is_full(&error) && self.has_leftovers() { Ok(()) } else { Err(error) })
                 .map_err(|error| unavailable(&self.folder, &error))?;
         }
         check_used(&self.folder)?;
@@ -241,24 +245,21 @@ impl EmbeddedStore {
         Ok(())
     }
 
-    /// Bytes of tables that are not part of the tree (any more): of a merge or an ingestion that failed, and those that were merged, which the
-    /// engine keeps for readers that there may be. An engine that is opened removes them.
-    fn leftover_bytes(&self) -> u64 {
-        let tables = tables_folder(&self.folder);
-        let bytes = |name: String| fs::metadata(tables.join(name)).map_or(0, |table| table.len());
-        let on_disk: u64 = names(&tables).map_or(0, |tables| tables.into_iter().map(bytes).sum());
-        on_disk.saturating_sub(self.disk_bytes())
+    /// Whether there are tables that are not part of the tree: of a merge or an ingestion that failed, or merged. An engine that is opened
+    /// removes them.
+    fn has_leftovers(&self) -> bool {
+        self.disk_use().is_ok_and(|disk| disk.tables_bytes > disk.rows_bytes)
     }
 
     /// Commits both runs as one. `own` has rows of the store itself, which stand before all others.
     fn ingest(&self, own: &Run, run: &Run) -> Result<(), StoreError> {
         self.revive()?;
+        self.wait_for_compaction()?;
         let before = self.list_in_force();
         let done = {
             let engine = self.engine.read();
             let engine = engine.as_ref().ok_or_else(closed)?;
-            engine.wait_for_compaction()?;
-            engine.ingest(own.iter().chain(run.iter()), &self.pace)
+            engine.ingest(own.iter().chain(run.iter()), &self.pace).inspect(|()| drop(engine.keep_tables()))
         };
         done.map_err(|error| {
             self.suspect.store(true, Ordering::Release);
@@ -269,6 +270,31 @@ impl EmbeddedStore {
             }
             committing(&self.folder, &error)
         })
+    }
+
+    /// Waits until not too many tables wait for compaction, and removes those that were merged meanwhile.
+    fn wait_for_compaction(&self) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        let look = |engine: &Engine| (engine.rows.l0_table_count(), engine.is_running());
+        let commits_before = self.with_engine(|engine| engine.commits.fetch_add(1, Ordering::Relaxed))?;
+        loop {
+            self.remove_merged()?;
+            let (tables, is_running) = self.with_engine(look)?;
+            if !waits_for_compaction(commits_before, tables) {
+                return Ok(());
+            }
+            if !is_running {
+                return Err(StoreError::Unavailable { reason: "compaction has failed".to_owned() });
+            }
+            if begun.elapsed() > COMPACTION_WAIT_MAX {
+                return Err(StoreError::Unavailable { reason: format!("{tables} tables wait for compaction") });
+            }
+            thread::sleep(COMPACTION_LOOK);
+        }
+    }
+
+    fn with_engine<T>(&self, look: impl FnOnce(&Engine) -> T) -> Result<T, StoreError> {
+        self.engine.read().as_ref().map(look).ok_or_else(closed)
     }
 
     /// Whoever holds what this returns holds the fence, and nobody takes over meanwhile.
@@ -297,6 +323,11 @@ impl Store for EmbeddedStore {
 
     fn purge(&self, now: TimestampMs) -> Result<Purged, StoreError> {
         self.purge_at(now)
+    }
+
+    fn trim(&self) -> Result<Option<DiskUse>, StoreError> {
+        self.remove_merged()?;
+        self.disk_use().map(Some)
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
@@ -370,7 +401,7 @@ impl Engine {
                 .open()?;
             let rows = database.keyspace(ROWS, rows_options)?;
             let own = database.keyspace(OWN, KeyspaceCreateOptions::default)?;
-            Ok(Self { database, rows, own, commits: AtomicUsize::new(0) })
+            Ok(Self { database, rows, own, commits: AtomicUsize::new(0), tables: Tables::default() })
         };
         let refused = |error: io::Error| unavailable(folder, &error);
         sync_lists(&path).map_err(refused)?;
@@ -441,22 +472,6 @@ impl Engine {
             pieces.step();
         }
         ingestion.finish()
-    }
-
-    fn wait_for_compaction(&self) -> Result<(), StoreError> {
-        let begun = Instant::now();
-        let commits_before = self.commits.fetch_add(1, Ordering::Relaxed);
-        while waits_for_compaction(commits_before, self.rows.l0_table_count()) {
-            if !self.is_running() {
-                return Err(StoreError::Unavailable { reason: "compaction has failed".to_owned() });
-            }
-            if begun.elapsed() > COMPACTION_WAIT_MAX {
-                let tables = self.rows.l0_table_count();
-                return Err(StoreError::Unavailable { reason: format!("{tables} tables wait for compaction") });
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
     }
 
     fn is_compacting(&self) -> bool {

@@ -54,5 +54,5 @@ pub use record::{
 pub use roll::{Member, MemberId, Owner, Roll, RollChange};
 pub use run::{Change, Run};
 pub use schema::{FORMAT_VERSION, MarkRow, ReadRow, ReceivedRow, SettingsRow, VisibilityRow, partition_of};
-pub use store::{Advanced, Fence, Holder, Kind, MovedLane, Purged, Step, Store, StoreError, Tenure};
+pub use store::{Advanced, DiskUse, Fence, Holder, Kind, MovedLane, Purged, Step, Store, StoreError, Tenure};
 pub use upgrade::{note_last_messages, note_last_sends};

@@ -76,6 +76,15 @@ pub trait Store: Send + Sync + 'static {
         Ok(Purged::Nothing)
     }
 
+    /// Removes from the disk of this machine what it has rewritten, and says what it takes of it; nothing if it is a database. Cheap, if
+    /// there is not much: for every second.
+    ///
+    /// # Errors
+    /// The store failed, or its folder can not be read.
+    fn trim(&self) -> Result<Option<DiskUse>, StoreError> {
+        Ok(None)
+    }
+
     /// The value of a row, if it is there.
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
 
@@ -151,6 +160,15 @@ pub trait Store: Send + Sync + 'static {
     fn roll_changed(&self, _since: u64) -> impl Future<Output = Result<(), StoreError>> + Send {
         async { Err(roll::is_one_servers()) }
     }
+}
+
+/// What a store takes of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskUse {
+    /// Bytes of the tables that have its rows.
+    pub rows_bytes: u64,
+    /// Bytes of all its tables: of those as well that are being made, and that were merged and are not removed yet.
+    pub tables_bytes: u64,
 }
 
 /// What a purge has done.
@@ -403,6 +421,10 @@ impl<S: Store> Store for Arc<S> {
 
     fn purge(&self, now: TimestampMs) -> Result<Purged, StoreError> {
         S::purge(self, now)
+    }
+
+    fn trim(&self) -> Result<Option<DiskUse>, StoreError> {
+        S::trim(self)
     }
 
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {

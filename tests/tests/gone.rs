@@ -69,6 +69,11 @@ fn what_was_edited_taken_back_or_deleted_is_in_no_file_of_a_server_that_serves()
     assert!(holds(&installation, SECRETS[3]), "what was not taken back is there");
     let metrics = server.metrics();
     assert!(metrics["ringpost_journal_purges_total"] >= 1.0, "{metrics:?}");
+    wait_until("the disk has the store's tables and no others", || {
+        let metrics = server.metrics();
+        let [rows, tables] = ["rows", "tables"].map(|of| metrics[&format!("ringpost_store_{of}_bytes")]);
+        rows > 0.0 && rows == tables
+    });
     let page = ClientFrame::FetchConversation {
         request: RequestId(1),
         conversation: BOB.into(),

@@ -162,6 +162,7 @@ impl<S: Store> Background<S> {
     /// What is left of a recovery goes first: nothing may overtake what the journal held before.
     fn ingest(&mut self, queue: &Receiver<Fate>, rest: Option<Rest<S>>) {
         stand_below(NICER);
+        self.trim();
         if let Some(rest) = rest
             && !self.recover_until_done(rest)
         {
@@ -200,6 +201,7 @@ impl<S: Store> Background<S> {
                     self.counters.journal.ingest_runs.one();
                     self.counters.journal.ingest_rows.add(report.rows);
                     self.counters.journal.ingest_ms_sum.add(ms);
+                    self.trim();
                     debug!(segment = %sealed.segment, rows = report.rows, ms, "ingested");
                     return true;
                 }

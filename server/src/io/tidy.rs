@@ -9,26 +9,43 @@ use std::{
 };
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use storage::{Purged, Store};
+use storage::{DiskUse, Purged, Store};
 use tracing::{debug, info, warn};
 
 use super::background::Background;
 use crate::{
     durability::committer::Fate,
-    limits::{TIDY_AFTER_FULL_MS, TIDY_AFTER_MS, TIDY_AGAIN_MS},
+    limits::{TIDY_AFTER_FULL_MS, TIDY_AFTER_MS, TIDY_AGAIN_MS, TRIM_AGAIN_MS},
 };
 
 impl<S: Store> Background<S> {
     /// The next segment that is sealed. None: the node has ended.
     pub(super) fn next_fate(&self, queue: &Receiver<Fate>) -> Option<Fate> {
         let mut patience_ms = if self.is_busy.load(Ordering::Relaxed) { TIDY_AFTER_FULL_MS } else { TIDY_AFTER_MS };
+        let mut waited_ms = 0;
         loop {
-            match queue.recv_timeout(Duration::from_millis(patience_ms)) {
+            match queue.recv_timeout(Duration::from_millis(TRIM_AGAIN_MS)) {
                 Ok(fate) => return Some(fate),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => self.tidy(queue),
+                Err(RecvTimeoutError::Timeout) => self.trim(),
             }
-            patience_ms = TIDY_AGAIN_MS;
+            waited_ms += TRIM_AGAIN_MS;
+            if waited_ms >= patience_ms {
+                self.tidy(queue);
+                (waited_ms, patience_ms) = (0, TIDY_AGAIN_MS);
+            }
+        }
+    }
+
+    /// Removes what the store has rewritten, and notes what it takes of the disk.
+    pub(super) fn trim(&self) {
+        match self.store.trim() {
+            Ok(Some(DiskUse { rows_bytes, tables_bytes })) => {
+                self.counters.journal.store_rows_bytes.set(rows_bytes);
+                self.counters.journal.store_tables_bytes.set(tables_bytes);
+            }
+            Ok(None) => {}
+            Err(error) => warn!(%error, "what the store has rewritten could not be removed; it will be tried again"),
         }
     }
 

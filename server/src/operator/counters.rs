@@ -261,6 +261,10 @@ pub struct JournalCounters {
     pub ingest_ms_sum: Counter,
     /// Runs that failed and were tried again.
     pub ingest_retries: Counter,
+    /// Bytes of the tables that have the embedded store's rows.
+    pub store_rows_bytes: Counter,
+    /// Bytes of all its tables.
+    pub store_tables_bytes: Counter,
     /// 1 while the store does not take what the journal has for it.
     pub store_away: Counter,
     /// Bytes of the files that the start reads first of all, of the journal.

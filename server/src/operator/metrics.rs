@@ -242,6 +242,18 @@ impl Page {
         let away = "1 while the store does not take what the journal has for it";
         self.begin("ringpost_store_away", "gauge", away);
         self.line("ringpost_store_away", journal.store_away.get());
+        for (name, help, counter) in [
+            ("rows_bytes", "Bytes of the embedded store's tables", &journal.store_rows_bytes),
+            (
+                "tables_bytes",
+                "The same, with tables that are being made or are about to be removed",
+                &journal.store_tables_bytes,
+            ),
+        ] {
+            let name = format!("ringpost_store_{name}");
+            self.begin(&name, "gauge", help);
+            self.line(&name, counter.get());
+        }
     }
 
     fn audit(&mut self, audit: &AuditCounters) {

@@ -1,8 +1,7 @@
 //! Purge: what rows were deleted goes from the engine's files too.
 //!
 //! The engine drops a deleted row when it merges the table that has it with the one that says that it is deleted: sooner or later, and
-//! where nothing more is written never. So every now and then all tables are merged into one level. What was merged stays on the disk
-//! until the engine is opened again.
+//! where nothing more is written never. So every now and then all tables are merged into one level.
 
 use std::sync::atomic::Ordering;
 
@@ -10,7 +9,7 @@ use fjall::AbstractTree;
 use proto_spec::TimestampMs;
 use rustix::fs::statvfs;
 
-use super::{EmbeddedStore, PURGED_KEY, closed, committing, names, reading, tables_folder, unavailable};
+use super::{EmbeddedStore, PURGED_KEY, closed, committing, reading, unavailable};
 use crate::store::{Purged, StoreError};
 
 /// When all tables of an embedded store are merged.
@@ -38,12 +37,11 @@ impl EmbeddedStore {
         let PurgeConfig { after_ms, bytes_max } = self.config.purge;
         // Never on an engine after a failure; and where one could not be opened again, nobody else may come to do it.
         self.revive()?;
+        self.remove_merged()?;
         let (rows, last_ms) = {
             let engine = self.engine.read();
             let engine = engine.as_ref().ok_or_else(closed)?;
-            // Where the engine has merged tables by itself, it keeps them.
-            let kept = names(&tables_folder(&self.folder)).map_err(|error| unavailable(&self.folder, &error))?;
-            if engine.rows.tree.tombstone_count() == 0 && kept.len() <= engine.rows.table_count() {
+            if engine.rows.tree.tombstone_count() == 0 {
                 return Ok(Purged::Nothing);
             }
             (engine.rows.clone(), engine.own_number(PURGED_KEY).map_err(|error| reading(&self.folder, &error))?)
@@ -55,7 +53,7 @@ impl EmbeddedStore {
         if now_ms - last_ms < after_ms {
             return Ok(Purged::Nothing);
         }
-        let bytes = rows.disk_space();
+        let bytes = self.disk_use()?.rows_bytes;
         if bytes > bytes_max {
             return Ok(Purged::TooLarge { bytes, bytes_max });
         }
@@ -65,13 +63,12 @@ impl EmbeddedStore {
             return Ok(Purged::NoRoom { bytes, free });
         }
         // Not under the lock: readers would wait behind a commit that wants to open the engine again.
-        let merged = if rows.tree.tombstone_count() > 0 { rows.major_compact() } else { Ok(()) };
-        drop(rows);
-        // Opened again it has no more on the disk than is part of it, or goes on after a merge that failed.
-        self.suspect.store(true, Ordering::Release);
-        merged.map_err(|error| committing(&self.folder, &error))?;
+        rows.major_compact().map_err(|error| {
+            self.suspect.store(true, Ordering::Release);
+            committing(&self.folder, &error)
+        })?;
+        self.remove_merged()?;
         self.note_purged(now_ms)?;
-        self.revive()?;
         Ok(Purged::Merged { bytes })
     }
 

@@ -292,26 +292,34 @@ fn an_engine_that_could_not_be_opened_again_is_by_the_next_purge() {
 }
 
 #[test]
-fn what_the_engine_has_merged_by_itself_goes_with_the_next_purge() {
+fn what_the_engine_has_merged_by_itself_is_removed_when_the_store_is_trimmed() {
     const SECRET: &str = "qX7#vL2!mZ9@kT4$wR8%jB1^nC6&hF3*";
     let dir = tempfile::tempdir().unwrap();
-    let purge = PurgeConfig { after_ms: 10, ..PurgeConfig::default() };
-    let store = EmbeddedStore::open(dir.path(), EmbeddedConfig { purge, ..EmbeddedConfig::default() }).unwrap();
+    let store = open(dir.path()).unwrap();
     let fence = block_on(store.take_over()).unwrap();
     let commit = |number, value| block_on(store.commit(fence, &contract::run([(number, value)]))).unwrap();
     commit(1, Some(SECRET.as_bytes()));
     commit(1, None);
-    assert_eq!(store.purge(TimestampMs(1)).unwrap(), Purged::Nothing, "it begins to count");
     for number in 2.. {
         commit(number, Some(&b"more"[..]));
         // The engine's own thread is asked after a commit, and may begin a little later.
         thread::sleep(Duration::from_millis(20));
-        store.settle();
+        store.settle(|| ());
         if store.engine.read().as_ref().unwrap().rows.tree.tombstone_count() == 0 {
             break;
         }
         assert!(number < 1_000, "it merges some day");
     }
-    store.purge(TimestampMs(100)).unwrap();
+    let used = store.disk_use().unwrap();
+    assert!(used.rows_bytes > 0 && used.tables_bytes > used.rows_bytes, "{used:?}");
+    // The engine's thread may not have done with them yet.
+    let is_trimmed = |used: DiskUse| used.tables_bytes == used.rows_bytes;
+    for looked in 0.. {
+        if is_trimmed(store.trim().unwrap().unwrap()) {
+            break;
+        }
+        assert!(looked < 1_000, "{:?}", store.disk_use());
+        thread::sleep(Duration::from_millis(20));
+    }
     assert!(!holds(dir.path(), SECRET));
 }
