@@ -147,7 +147,9 @@ export class Tabs extends EventTarget {
         this.#wish({ status });
     }
 
-    entries(from, limit) {
+    /** As `Client.entries`. What is stored after they were read is told: a tab that begins asks first up to where that is. */
+    async entries(from, limit) {
+        await this.#caughtUp;
         return this.#store.entries(from, limit);
     }
 

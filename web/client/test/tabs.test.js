@@ -584,6 +584,27 @@ test('a tab that was away when the log was replaced by a longer one begins from 
     await Promise.all(tabs.map((tab) => tab.close()));
 });
 
+test('a tab that begins is given or told each entry, though one is stored while it begins', async () => {
+    const browser = new Browser();
+    const first = browser.open();
+    await until('it leads', () => first.isLeading);
+    await first.send(TO, { text: 'first' });
+    await until('it is stored', async () => (await browser.store.entries()).length === 1);
+    let goOn;
+    const going = new Promise((resolve) => (goOn = resolve));
+    const { store } = browser;
+    const slow = Object.fromEntries(['commit', 'entries', 'answers', 'update', 'pause', 'resume', 'close'].map((name) => [name, (...args) => store[name](...args)]));
+    const second = browser.open({ is: false }, 'token', { store: { ...slow, load: () => going.then(() => store.load()) } });
+    const heard = told(second, 'entry');
+    const given = second.entries();
+    await first.send(TO, { text: 'second' });
+    await until('it is stored', async () => (await store.entries()).length === 2);
+    goOn();
+    const texts = [...(await given), ...heard.map(({ entry }) => entry)].map(({ content }) => content.text);
+    assert.deepEqual(texts, ['first', 'second']);
+    await Promise.all([first, second].map((tab) => tab.close()));
+});
+
 test('a tab that leads no more stores nothing, or nobody would tell it', async () => {
     const browser = new Browser();
     const tab = browser.open();
