@@ -426,7 +426,7 @@ impl Shard {
                 (conn, request, users, 0, ClientKind::Watch, BTreeMap::new())
             }
             LookFor::Watch { conn, request, users, watch } => {
-                let states = self.sights.viewer.asked_all(watch, now_ms);
+                let states = self.sights.viewer.asked_all(watch, &users, now_ms);
                 let mut states: BTreeMap<_, _> = states.into_iter().map(|state| (state.user, state)).collect();
                 states.extend(told.iter().map(of_told));
                 (conn, request, users, crowded_ms, ClientKind::Watch, states)

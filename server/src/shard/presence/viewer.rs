@@ -7,7 +7,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BTreeSet, BinaryHeap, HashMap},
 };
 
 use foldhash::fast::RandomState;
@@ -60,8 +60,8 @@ struct Watch {
     asks_ms: u64,
     /// When it is looked at next.
     timer_ms: u64,
-    /// Its home cores are being asked: what they say is told as an answer.
-    is_asking: bool,
+    /// Questions to its home cores that are not answered: what they say is told as an answer to the last one.
+    asking: u32,
     /// By ascending id.
     users: Box<[UserId]>,
     told: Box<[Shown]>,
@@ -199,9 +199,9 @@ impl Viewer {
             WatchId { slot, life: self.watches[slot as usize].life }
         });
         let before = self.watches[watch.slot as usize].watch.take();
-        let (old_users, next_ms, asks_ms, timer_ms) = before
+        let (old_users, next_ms, asks_ms, timer_ms, asking) = before
             .as_ref()
-            .map_or((&[][..], 0, 0, u64::MAX), |of| (&of.users[..], of.next_ms, of.asks_ms, of.timer_ms));
+            .map_or((&[][..], 0, 0, u64::MAX, 0), |of| (&of.users[..], of.next_ms, of.asks_ms, of.timer_ms, of.asking));
         let gone: Vec<_> = old_users.iter().copied().filter(|user| users.binary_search(user).is_err()).collect();
         let told = users.iter().map(|user| {
             let place = before.as_ref().and_then(|before| Some((before, before.place(*user)?)));
@@ -234,7 +234,7 @@ impl Viewer {
             next_ms,
             asks_ms,
             timer_ms,
-            is_asking: true,
+            asking: asking + 1,
             users,
             told,
         });
@@ -354,7 +354,7 @@ impl Viewer {
     fn wake_to_tell(&mut self, watch: WatchId) {
         if let Some(of) = self.get(watch)
             && of.conn.is_some()
-            && !of.is_asking
+            && of.asking == 0
         {
             let next_ms = of.next_ms;
             self.wake(watch, next_ms);
@@ -392,7 +392,7 @@ impl Viewer {
     fn flush(&mut self, watch: WatchId, now_ms: u64) -> Option<Flush> {
         let tick_ms = self.settings.tick_ms;
         let slot = self.watches.get_mut(watch.slot as usize).filter(|slot| slot.life == watch.life)?;
-        let of = slot.watch.as_mut().filter(|of| !of.is_asking)?;
+        let of = slot.watch.as_mut().filter(|of| of.asking == 0)?;
         let conn = of.conn?;
         let (looks, asks_ms, next_ms) = (of.user, of.asks_ms, of.next_ms);
         let tells = now_ms >= next_ms;
@@ -412,7 +412,7 @@ impl Viewer {
         if !states.is_empty() {
             of.next_ms = now_ms + tick_ms;
         }
-        of.is_asking |= !unsure.is_empty();
+        of.asking += u32::from(!unsure.is_empty());
         if asks_later {
             self.wake(watch, asks_ms);
         }
@@ -422,15 +422,22 @@ impl Viewer {
         (!states.is_empty() || !unsure.is_empty()).then_some(Flush { watch, conn, looks, states, unsure })
     }
 
-    /// The homes have answered, or do not. With what the watch's device is to be told of each user, by ascending id, if all is told.
-    pub(super) fn asked_all(&mut self, watch: WatchId, now_ms: u64) -> Vec<PresenceState> {
+    /// The homes have answered a question about these users. With what the watch's device is to be told of each whom it watches now, by
+    /// ascending id; of others than these it is not told, since a later question has asked for them.
+    pub(super) fn asked_all(&mut self, watch: WatchId, users: &[UserId], now_ms: u64) -> Vec<PresenceState> {
+        let users: BTreeSet<_> = users.iter().collect();
         let (tick_ms, ask_again_ms) = (self.settings.tick_ms, self.settings.lifetime_ms);
         let slot = self.watches.get_mut(watch.slot as usize).filter(|slot| slot.life == watch.life);
         let Some(of) = slot.and_then(|slot| slot.watch.as_mut()) else { return Vec::new() };
-        of.is_asking = false;
+        of.asking = of.asking.saturating_sub(1);
         (of.next_ms, of.asks_ms) = (now_ms + tick_ms, now_ms + PRESENCE_ASK_AGAIN_MS);
-        let (mut states, mut is_sure) = (Vec::with_capacity(of.users.len()), true);
+        let (mut states, mut is_all_told) = (Vec::with_capacity(of.users.len()), true);
         for (user, told) in of.users.iter().zip(&mut of.told) {
+            // Of who is not asked about here something may have come meanwhile.
+            is_all_told &= users.contains(user) && told.may.is_some();
+            if !users.contains(user) {
+                continue;
+            }
             let mut state = PresenceState {
                 user: *user,
                 state: told.state,
@@ -442,10 +449,9 @@ impl Viewer {
                 (told.state, told.stamp, told.is_corrected) = (sight.state, watched.stamp, false);
                 (state.state, state.last_seen) = (sight.state, sight.last_seen);
             }
-            is_sure &= told.may.is_some();
             states.push(state);
         }
-        if !is_sure {
+        if !is_all_told {
             self.wake_to_tell(watch);
         }
         states
@@ -463,7 +469,7 @@ impl Viewer {
     /// What was asked again has been answered, or is not: what differs is told with the next look.
     pub(super) fn asked_again(&mut self, watch: WatchId, now_ms: u64) {
         if let Some(of) = self.get(watch) {
-            of.is_asking = false;
+            of.asking = of.asking.saturating_sub(1);
             of.asks_ms = now_ms + PRESENCE_ASK_AGAIN_MS;
         }
         self.wake_to_tell(watch);
@@ -533,7 +539,7 @@ impl Viewer {
     /// before, since an earlier one of the device ends, with how many they are now.
     pub(super) fn lose(&mut self, watch: WatchId) -> Vec<(UserId, u32)> {
         let Some(of) = self.get(watch) else { return Vec::new() };
-        (of.conn, of.is_asking) = (None, false);
+        of.conn = None;
         let device = (of.user, of.device);
         let older = self.lost.insert(device, watch).filter(|older| *older != watch);
         older.map_or_else(Vec::new, |older| self.end(older))
@@ -589,13 +595,18 @@ mod tests {
             let sight = if verdict.may { sight(Presence::Offline, 1) } else { Sight::NONE };
             viewer.take(&Told { user, verdict, sight, is_crowded: false }, Some(watch));
         }
-        assert_eq!(viewer.asked_all(watch, 0).len(), WATCHED.len());
+        assert_eq!(viewer.asked_all(watch, &WATCHED, 0).len(), WATCHED.len());
         (viewer, watch)
     }
 
     const fn sight(state: Presence, minute: u64) -> Sight {
         let last_seen = TimestampMs(if matches!(state, Presence::Offline) { 60_000 * minute } else { 0 });
         Sight { state, last_seen }
+    }
+
+    /// A change that leaves verdicts as they are.
+    const fn seen(user: UserId, state: Presence) -> Change {
+        Change { user, sight: sight(state, 0), version: Version(1), before: Version(1), only: None }
     }
 
     fn flush(viewer: &mut Viewer, now_ms: u64) -> Option<Flush> {
@@ -699,7 +710,7 @@ mod tests {
         let (mut viewer, watch) = viewer();
         let tick_ms = PRESENCE_ASK_AGAIN_MS / 5 * 2;
         viewer.settings.tick_ms = tick_ms;
-        viewer.asked_all(watch, 0);
+        viewer.asked_all(watch, &WATCHED, 0);
         let change = |viewer: &mut Viewer, user, state, version: [u64; 2]| {
             let [before, version] = version.map(Version);
             viewer.change(&Change { user, sight: sight(state, 0), version, before, only: Some(LOOKS) });
@@ -716,6 +727,49 @@ mod tests {
         viewer.asked_again(asked.watch, PRESENCE_ASK_AGAIN_MS);
         assert!(flush(&mut viewer, first_ms + tick_ms - 1).is_none());
         assert!(flush(&mut viewer, first_ms + tick_ms).unwrap().states.iter().any(|state| state.user == WATCHED[1]));
+    }
+
+    #[test]
+    fn what_a_later_question_asks_for_is_told_by_its_answer_and_not_pushed_before() {
+        let (mut viewer, watch) = viewer();
+        let by = (LOOKS, DeviceId(1), CONN);
+        viewer.watch(by, Some(watch), [WATCHED[1]].into(), 10);
+        viewer.watch(by, Some(watch), [WATCHED[0], WATCHED[1]].into(), 20);
+        viewer.change(&seen(WATCHED[1], Presence::Online));
+        let verdict = Verdict { version: Version(1), may: true };
+        let told = Told { user: WATCHED[0], verdict, sight: sight(Presence::Offline, 1), is_crowded: false };
+        viewer.take(&told, Some(watch));
+        let state = |states: &[PresenceState], of: UserId| states.iter().find(|state| state.user == of).unwrap().state;
+        assert_eq!(state(&viewer.asked_all(watch, &WATCHED[1..], 30), WATCHED[1]), Presence::Online);
+        assert!(flush(&mut viewer, 30 + TICK_MS).is_none(), "the second question is not answered");
+        let states = viewer.asked_all(watch, &WATCHED[..2], 40 + TICK_MS);
+        assert_eq!([WATCHED[0], WATCHED[1]].map(|of| state(&states, of)), [Presence::Offline, Presence::Online]);
+        assert!(flush(&mut viewer, 50 + 2 * TICK_MS).is_none(), "all is told");
+    }
+
+    #[test]
+    fn what_the_answer_to_an_earlier_question_does_not_tell_is_pushed_behind_it() {
+        let (mut viewer, watch) = viewer();
+        let by = (LOOKS, DeviceId(1), CONN);
+        viewer.watch(by, Some(watch), [WATCHED[0]].into(), 10);
+        viewer.watch(by, Some(watch), [WATCHED[0], WATCHED[1]].into(), 20);
+        let verdict = Verdict { version: Version(1), may: true };
+        let told = Told { user: WATCHED[1], verdict, sight: sight(Presence::Online, 0), is_crowded: false };
+        viewer.take(&told, Some(watch));
+        // The second question is answered first; what changes then is in no answer.
+        assert_eq!(viewer.asked_all(watch, &WATCHED[..2], 30).len(), 2);
+        viewer.change(&seen(WATCHED[1], Presence::Away));
+        assert_eq!(viewer.asked_all(watch, &WATCHED[..1], 40).len(), 1);
+        let pushed = flush(&mut viewer, 40 + TICK_MS).unwrap().states;
+        assert_eq!(pushed.iter().map(|of| (of.user, of.state)).collect::<Vec<_>>(), [(WATCHED[1], Presence::Away)]);
+        // One that can not be answered leaves what an earlier one told.
+        viewer.watch(by, Some(watch), [WATCHED[1]].into(), 5_000);
+        viewer.watch(by, Some(watch), [WATCHED[0], WATCHED[1]].into(), 5_010);
+        viewer.asked_all(watch, &WATCHED[1..2], 5_020);
+        viewer.asked_again(watch, 5_030);
+        viewer.change(&seen(WATCHED[1], Presence::Online));
+        let pushed = flush(&mut viewer, 5_030 + TICK_MS).unwrap().states;
+        assert!(pushed.iter().any(|of| (of.user, of.state) == (WATCHED[1], Presence::Online)), "{pushed:?}");
     }
 
     #[test]
