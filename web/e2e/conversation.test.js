@@ -27,12 +27,21 @@ async function twoTabs() {
     return [first, second, bob];
 }
 
-/** Waits until all of them show these messages, each once, in one order, and hold what the server has. */
+/**
+ * Waits until all of them show these messages, each once, and hold what the server has. All that a user looks at has one order; what two of them
+ * write at the same time each may see in another one, but what one has written the other sees in the order of the writing.
+ */
 async function agree(people, texts) {
     for (const person of people) for (const text of texts) await person.sees(text);
-    const [first, ...others] = await Promise.all(people.map((person) => person.texts()));
-    assert.deepEqual([...first].sort(), [...texts].sort());
-    for (const other of others) assert.deepEqual(other, first);
+    const all = await Promise.all(people.map(async (person) => ({ user: person.user, shown: await person.shown() })));
+    const written = ({ shown }, isMine) => shown.filter((message) => message.isMine === isMine).map((message) => message.text);
+    for (const one of all) {
+        assert.deepEqual(one.shown.map((message) => message.text).sort(), [...texts].sort());
+        for (const other of all) {
+            if (other.user === one.user) assert.deepEqual(other.shown, one.shown);
+            else assert.deepEqual(written(other, true), written(one, false));
+        }
+    }
     for (const person of people) {
         await person.holdsTheSame();
         assert.deepEqual(person.page.faults, []);

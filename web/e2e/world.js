@@ -252,6 +252,12 @@ export class Person {
         return this.page.evaluate(`[...document.querySelectorAll('.message .text')].map((of) => of.textContent)`);
     }
 
+    /** The same, and which of it this person has written. */
+    shown() {
+        const said = "({ text: of.querySelector('.text').textContent, isMine: of.classList.contains('is-mine') })";
+        return this.page.evaluate(`[...document.querySelectorAll('.message')].map((of) => ${said})`);
+    }
+
     sees(text) {
         return this.page.waits(
             `user ${this.user} sees ${text}`,
