@@ -596,6 +596,10 @@ pub const PURGE_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
 /// was brought in, and the disk is to be there for the history.
 pub const TRIM_AGAIN_MS: u64 = 1_000;
 
+/// How often memory is given back to the kernel while no segment is full, in milliseconds. It holds up whoever allocates for as long as it
+/// takes, some milliseconds once what a segment leaves is gone: under load, where the next one needs that memory again, it is not done.
+pub const GIVE_BACK_MS: u64 = 5_000;
+
 /// How long until it is looked again whether there is something to tidy up, in milliseconds.
 pub const TIDY_AGAIN_MS: u64 = 10_000;
 

@@ -146,7 +146,7 @@ pub const ABOUT: [About; 39] = {
         about(I::SocketBytes, ("socket", "bytes"), 4_096.0, AMOUNT, Assumed, "memory of an idle socket in the kernel"),
         about(I::CacheBytes, ("user_cache", "bytes"), 4_096.0, AMOUNT, Quoted { file: EXAMPLE, words: "# Default: 16 KiB, because with short messages a user takes a quarter of it." },
             "what is kept of a user for an app that opens"),
-        about(I::ProcessBytes, ("process", "bytes"), 576_716_800.0, AMOUNT, Quoted { file: NOTES, words: "Memory: a process that has taken a million messages stays at 500 to 550 MiB." },
+        about(I::ProcessBytes, ("process", "bytes"), 610_271_232.0, AMOUNT, Quoted { file: NOTES, words: "Memory: a process with the default cache takes 582 MiB at its highest" },
             "memory of a server's process beside connections and cache"),
         about(I::RowBytes, ("rows", "bytes"), 145.0, AMOUNT, Computed, "keys and values of a message's rows, both sides together, without its text"),
         about(I::DatabaseMessages, ("process_messages", "a second"), 5_000.0, AMOUNT, Quoted { file: NOTES, words: "At 5,000 a second the database is what is full" },

@@ -58,7 +58,7 @@ fn quoted_words_have_the_number_in_them() {
         (Input::HandshakeCpu, "168", 1.0),
         (Input::ConnectionBytes, "5,024", 1.0),
         (Input::CacheBytes, "16 KiB", 256.0),
-        (Input::ProcessBytes, "550 MiB", 1_048_576.0),
+        (Input::ProcessBytes, "582 MiB", 1_048_576.0),
         (Input::DatabaseMessages, "5,000", 1.0),
         // As much again for answers.
         (Input::LinkQueueBytes, "4", 2.0 * 1_048_576.0),

@@ -13,6 +13,13 @@ pub const RUNTIME_ENTRIES: u32 = 1;
 /// grants, and the time of a dozen messages. Who asks for short slices gets the processor sooner; usual are 2,800.
 pub const SLICE_US: u64 = 100;
 
+/// Bytes from which on a block of memory is a mapping of its own, which the kernel has back when it is freed: what glibc begins with. The
+/// buffers of an ingestion and of the engine's merges are larger.
+pub const MAPPED_FROM_BYTES: i32 = 128 * 1024;
+
+/// Bytes of freed memory that a thread keeps at the end of what it has: half of what glibc takes from the kernel at once.
+pub const KEPT_ON_TOP_BYTES: i32 = 32 * 1024 * 1024;
+
 /// Receive buffers of one core. With 16 for 1,000 connections nearly every receive found none; with 256 none did.
 /// More, because a core that waits for another one holds what it has received.
 pub const RECEIVE_BUFFERS: u16 = 1024;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use rim::{process::exit_at_once, rlimit::raise_descriptor_limit, utc::wall_now};
+use rim::{allocator::map_large_blocks, process::exit_at_once, rlimit::raise_descriptor_limit, utc::wall_now};
 use server::{
     access::validity::WARN_EVERY_S,
     commands::preflight::Findings,
@@ -45,6 +45,7 @@ use crate::{
 };
 
 pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
+    map_large_blocks();
     // First, so that whatever keeps it from serving is said in the format that was asked for.
     if !arguments.check_config {
         logging::init(arguments.log_format)?;
