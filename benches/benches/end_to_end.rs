@@ -70,6 +70,7 @@ fn end_to_end(criterion: &mut Criterion) {
             reserve_bytes: 64 * 1024,
         },
         seal_after_ms: 600_000,
+        journal_gap: Duration::ZERO,
         database: DatabaseConfig::default(),
         on_store_outage: OnStoreOutage::Accept,
         revocations: Revocations::default(),

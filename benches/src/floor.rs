@@ -12,10 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rim::{
-    ring::{Doorbell, Payload, Ring, SetupError},
-    token::Op,
-};
+use rim::ring::{Doorbell, JournalRing, SetupError};
 use rustix::time::{ClockId, clock_gettime};
 use storage::{
     Batch, EmbeddedConfig, EmbeddedStore, Run, Store as _, StoreError, contract::block_on, fold::Fold,
@@ -24,6 +21,9 @@ use storage::{
 use thiserror::Error;
 
 use crate::history::History;
+
+/// How long one wait for a group lasts at most; then it is waited again.
+const GROUP_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What something has cost.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,12 +104,11 @@ pub fn journal(folder: &Path, load: JournalLoad) -> Result<JournalFloor, FloorEr
     file.write_all_at(&vec![0; file_bytes as usize], 0)?;
     file.sync_all()?;
 
-    // The table is for sockets; a ring needs one.
-    let mut ring = Ring::new(1, &Doorbell::new()?)?;
+    let mut ring = JournalRing::new(&Doorbell::new()?)?;
     ring.disable_doorbell();
     let mut bytes = vec![0x5a; load.group_bytes];
     let mut groups = Vec::with_capacity(load.groups as usize);
-    let (mut offset, mut completions) = (0, Vec::new());
+    let mut offset = 0;
     let meter = Meter::start();
     for _ in 0..load.groups {
         if offset + load.group_bytes as u64 > file_bytes {
@@ -117,24 +116,19 @@ pub fn journal(folder: &Path, load: JournalLoad) -> Result<JournalFloor, FloorEr
         }
         let begun = Instant::now();
         ring.write_and_sync(file.as_fd(), offset, bytes);
-        bytes = Vec::new();
-        let mut synced = false;
-        while !synced {
-            ring.wait()?;
-            ring.take(&mut completions);
-            for completion in completions.drain(..) {
-                if completion.result < 0 {
-                    return Err(io::Error::from_raw_os_error(-completion.result).into());
-                }
-                synced |= completion.token.op == Op::JournalSync;
-                if let Payload::Returned(written) = completion.payload {
-                    if completion.result as usize != written.len() {
-                        return Err(io::Error::from(io::ErrorKind::WriteZero).into());
-                    }
-                    bytes = written;
-                }
+        let written = loop {
+            ring.wait(GROUP_TIME_MAX)?;
+            if let Some(written) = ring.take()? {
+                break written;
             }
+        };
+        if let Some(error) = [written.write, written.sync].into_iter().find(|result| *result < 0) {
+            return Err(io::Error::from_raw_os_error(-error).into());
         }
+        if written.write as usize != written.bytes.len() {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+        }
+        bytes = written.bytes;
         groups.push(begun.elapsed());
         offset += load.group_bytes as u64;
     }

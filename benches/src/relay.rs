@@ -87,7 +87,7 @@ pub fn run(listener: &TcpListener, connections_max: u32) -> Result<Infallible, R
                 Op::Send => on_sent(completion, &mut relay, &mut connections, &mut ring),
                 Op::Close => connections.closed(completion.token),
                 Op::Shutdown => connections.parted(completion.token),
-                Op::Cancel | Op::Connect | Op::Adopt | Op::Move | Op::Arrival | Op::JournalWrite | Op::JournalSync => {}
+                Op::Cancel | Op::Connect | Op::Adopt | Op::Move | Op::Arrival => {}
             }
         }
         connections.feed_starved(&mut ring);

@@ -513,6 +513,24 @@ pub const CLOSES_TURN_MIN: usize = 4;
 /// come back must find room, however many have gone.
 pub const CLOSES_TURN_SHARE: usize = 1024;
 
+/// How long records that nobody waits for may wait for one that somebody does, in milliseconds: nobody sees by so much later that a message
+/// has come to its recipient, and where messages come more often than that no sync is made for receipts alone.
+pub const PATIENCE_MS: u64 = 5;
+
+/// Most things that complete at a calm core in [`CALM_MS`]: those of 100 messages, each of which has a receive for it and one for the
+/// acknowledgement, a send to its author, one to its recipient and one of the receipt. At twice as many there are several in each group anyway.
+pub const CALM_COMPLETIONS_MAX: usize = 500;
+
+/// For how long they are counted, in milliseconds: some groups of a disk that is not fast.
+pub const CALM_MS: u64 = 10;
+
+/// Longest time between the beginnings of two groups that can be set, in microseconds: the time of a disk that turns.
+pub const JOURNAL_GAP_US_MAX: u64 = 10_000;
+
+/// For how long a calm core waits for its journal alone at most, in microseconds: longer than an SSD takes, and what nobody notices who asks for
+/// something else meanwhile.
+pub const JOURNAL_WAIT_US: u64 = 500;
+
 /// Turns of a busy core between two looks at its runtime's other tasks.
 pub const TURNS_BETWEEN_YIELDS: u32 = 32;
 

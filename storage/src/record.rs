@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use proto_spec::{
-    ConversationId, DeviceId, Entry, EpochId, GroupEntry, GroupId, SendNumber, Seq, Subscription, TimestampMs, UserId,
+    ConversationId, DeviceId, Entry, EpochId, Event, GroupEntry, GroupId, SendNumber, Seq, Subscription, TimestampMs,
+    UserId,
 };
 
 use crate::{
@@ -290,11 +291,29 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// See [`Batch::is_urgent`].
+    const fn is_urgent(&self) -> bool {
+        match self {
+            Self::Cursor { .. } | Self::Marks { .. } | Self::GroupMarks { .. } | Self::LastSeen { .. } => false,
+            Self::Append { entry, .. } => is_urgent(&entry.event),
+            _ => true,
+        }
+    }
+}
+
+/// Receipts tell of what has happened already.
+const fn is_urgent(event: &Event) -> bool {
+    !matches!(event, Event::Delivered { .. } | Event::Seen { .. })
+}
+
 /// The records of one turn of one shard, encoded. Becomes durable as a whole or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     bytes: Vec<u8>,
     records: u32,
+    /// Somebody waits for one of them.
+    is_urgent: bool,
     /// Entries that its changes of messages supersede.
     superseded: usize,
 }
@@ -308,6 +327,7 @@ impl Batch {
     pub fn push(&mut self, record: &Record) {
         codec::put_record(&mut self.bytes, record);
         self.records += 1;
+        self.is_urgent |= record.is_urgent();
         self.superseded += match record {
             Record::Rewrite { of, .. } => of.replaces.len(),
             Record::GroupAppend { of: Some(of), .. } => of.replaces.len(),
@@ -319,12 +339,14 @@ impl Batch {
     pub fn append(&mut self, user: UserId, entry: &Entry, replaces: Option<Seq>, count: u64) {
         codec::put_append(&mut self.bytes, user, entry, replaces, count);
         self.records += 1;
+        self.is_urgent |= is_urgent(&entry.event);
     }
 
     /// As [`Batch::push`] of a [`Record::Rewrite`], without taking the entry.
     pub fn rewrite(&mut self, user: UserId, entry: &Entry, of: &Rewrite) {
         codec::put_rewrite(&mut self.bytes, user, entry, of);
         self.records += 1;
+        self.is_urgent = true;
         self.superseded += of.replaces.len();
     }
 
@@ -332,7 +354,15 @@ impl Batch {
     pub fn group_append(&mut self, group: GroupId, entry: &GroupEntry, of: Option<&GroupRewrite>) {
         codec::put_group_append(&mut self.bytes, group, entry, of);
         self.records += 1;
+        self.is_urgent = true;
         self.superseded += of.map_or(0, |of| of.replaces.len());
+    }
+
+    /// Whether somebody waits for one of the records: a person for a message, say. Else the batch may wait a little for one of which that is
+    /// so, and become durable with it: how far devices and duties are, receipts.
+    #[must_use]
+    pub const fn is_urgent(&self) -> bool {
+        self.is_urgent
     }
 
     /// Whether nothing was pushed.
@@ -364,6 +394,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.records = 0;
+        self.is_urgent = false;
         self.superseded = 0;
     }
 }
@@ -393,6 +424,27 @@ mod tests {
 
     use super::*;
     use crate::testing::any_record;
+
+    #[test]
+    fn a_batch_is_urgent_if_somebody_waits_for_one_of_its_records() {
+        let user = UserId(1);
+        let entry = |event| Entry { seq: Seq(1), time: TimestampMs(1), event };
+        let receipt = entry(Event::Delivered { peer: UserId(2), up_to: Seq(1) });
+        let message =
+            entry(Event::Received { from: UserId(2), origin: Seq(1), content: Content::Text(b"a"[..].into()) });
+        let mut batch = Batch::default();
+        batch.push(&Record::Cursor { user, device: DeviceId(1), seq: Seq(1) });
+        batch.push(&Record::Append { user, entry: receipt.clone(), replaces: None, count: 0 });
+        batch.append(user, &receipt, None, 0);
+        assert!(!batch.is_urgent());
+        batch.append(user, &message, None, 1);
+        batch.push(&Record::Cursor { user, device: DeviceId(1), seq: Seq(1) });
+        assert!(batch.is_urgent());
+        batch.clear();
+        assert!(!batch.is_urgent());
+        batch.push(&Record::Append { user, entry: message, replaces: None, count: 1 });
+        assert!(batch.is_urgent());
+    }
 
     proptest! {
         #[test]

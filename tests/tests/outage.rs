@@ -95,6 +95,7 @@ impl World {
                 reserve_bytes: 128 * 1024,
             },
             seal_after_ms: 100,
+            journal_gap: Duration::ZERO,
             database: DatabaseConfig { lanes: 3, slow_after_ms: 200, reads_max: READS_MAX.into() },
             on_store_outage,
             revocations: Revocations::default(),

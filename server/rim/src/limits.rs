@@ -6,6 +6,9 @@ pub const SUBMISSION_ENTRIES: u32 = 2048;
 /// Completions that fit before the kernel must set some aside: a burst of a thousand connections with several each.
 pub const COMPLETION_ENTRIES: u32 = 16 * 1024;
 
+/// Entries of the journal's ring: a write and its sync.
+pub const JOURNAL_ENTRIES: u32 = 2;
+
 /// Entries of the ring that a core's runtime makes for itself. Nothing is submitted to it.
 pub const RUNTIME_ENTRIES: u32 = 1;
 

@@ -1,11 +1,12 @@
-//! Ring: the io_uring of one core for its client sockets and, on core 0, the journal. Safe to use: whatever memory an
+//! Ring: the io_uring of one core for its client sockets; core 0 has another one for the journal ([`JournalRing`]). Safe to use: whatever memory an
 //! operation points to belongs to the ring from the call until its completion has been taken.
 //!
-//! Owns: the ring, the direct descriptors in its table, the receive buffers, the bytes being sent and written. Does not
+//! Owns: the ring, the direct descriptors in its table, the receive buffers, the bytes being sent. Does not
 //! know what a connection is. Created, used and dropped on one thread. The load generator's connections run on it too: what a
 //! server never does is opening a connection ([`Ring::connect`]) and sleeping in the ring itself ([`Ring::submit_and_wait`]).
 
 mod doorbell;
+mod journal;
 mod setup;
 #[cfg(test)]
 mod tests;
@@ -22,12 +23,16 @@ use std::{
 
 use io_uring::{
     IoUring, Probe, cqueue, opcode, squeue,
-    types::{CancelBuilder, DestinationSlot, Fd, Fixed, FsyncFlags, SubmitArgs, Timespec},
+    types::{CancelBuilder, DestinationSlot, Fd, Fixed, SubmitArgs, Timespec},
 };
 use socket2::{SockAddr, SockAddrStorage};
 
 use self::setup::need_opcodes;
-pub use self::{doorbell::Doorbell, setup::SetupError};
+pub use self::{
+    doorbell::Doorbell,
+    journal::{JournalRing, Written},
+    setup::SetupError,
+};
 pub use crate::buffers::Filled;
 use crate::{
     buffers::{Buffers, GROUP},
@@ -90,7 +95,7 @@ pub enum Payload {
     Accepted(SocketAddr),
     /// What a receive brought.
     Received(Filled),
-    /// The bytes of a send or of a journal write, whole, whatever part was taken.
+    /// The bytes of a send, whole, whatever part was taken.
     Returned(Vec<u8>),
 }
 
@@ -114,8 +119,6 @@ pub struct Ring {
     buffers: ManuallyDrop<Buffers>,
     /// By direct descriptor: the bytes being sent. Empty: no send in flight.
     sending: ManuallyDrop<Vec<Vec<u8>>>,
-    /// The group being written. Empty: none.
-    writing: ManuallyDrop<Vec<u8>>,
     /// Where connections have been opened to, as the kernel reads it: one or a few for the life of the ring.
     destinations: ManuallyDrop<Vec<(SocketAddr, Box<SockAddr>)>>,
     /// By place: where the connection that is accepted comes from.
@@ -125,8 +128,6 @@ pub struct Ring {
     adopted: ManuallyDrop<Vec<Option<Box<Adoption>>>>,
     /// Operations begun since the last submit.
     waiting: VecDeque<squeue::Entry>,
-    /// A write and its sync: a link holds only within one submission.
-    linked: Option<[squeue::Entry; 2]>,
     /// Operations begun and not ended.
     in_flight: usize,
     uring: IoUring,
@@ -189,12 +190,10 @@ impl Ring {
         Ok(Self {
             buffers: ManuallyDrop::new(buffers),
             sending: ManuallyDrop::default(),
-            writing: ManuallyDrop::default(),
             destinations: ManuallyDrop::default(),
             peers: ManuallyDrop::default(),
             adopted: ManuallyDrop::default(),
             waiting: VecDeque::new(),
-            linked: None,
             in_flight: 0,
             uring,
             descriptors,
@@ -289,24 +288,6 @@ impl Ring {
         self.push(entry, Token::new(Op::Send, slot, generation));
     }
 
-    /// Writes a journal group and then syncs the file's data. Two completions; the bytes come back with the first. A
-    /// short or failed write cancels the sync. One group at a time.
-    pub fn write_and_sync(&mut self, file: BorrowedFd<'_>, offset: u64, bytes: Vec<u8>) {
-        assert!(self.writing.is_empty() && !bytes.is_empty(), "one group at a time, of something");
-        let fd = Fd(file.as_raw_fd());
-        let write = opcode::Write::new(fd, bytes.as_ptr(), bytes.len() as u32).offset(offset).build();
-        *self.writing = bytes;
-        let write = write.flags(squeue::Flags::IO_LINK).user_data(Token::of(Op::JournalWrite).pack());
-        let sync = sync_entry(file).user_data(Token::of(Op::JournalSync).pack());
-        self.linked = Some([write, sync]);
-        self.in_flight += 2;
-    }
-
-    /// Syncs a file's data.
-    pub fn sync(&mut self, file: BorrowedFd<'_>) {
-        self.push(sync_entry(file), Token::of(Op::JournalSync));
-    }
-
     /// Gives another ring a copy of a descriptor, in a slot of the other's choice. The other ring completes
     /// [`Op::Arrival`] with that slot, from `core` and with `ticket`; this one completes [`Op::Move`].
     pub fn move_descriptor(&mut self, slot: u32, generation: u32, target: RawFd, core: u16, ticket: u32) {
@@ -375,17 +356,8 @@ impl Ring {
 
     fn hand_over(&mut self, completions: usize) -> io::Result<()> {
         loop {
-            let mut linked = false;
             let (empty, work) = {
                 let mut queue = self.uring.submission();
-                // First into an empty queue, so that one call takes both: apart, the sync would not wait for the write.
-                if queue.is_empty()
-                    && let Some(pair) = self.linked.take()
-                {
-                    // SAFETY: Self::write_and_sync took the memory that the write points to into the ring's ownership.
-                    unsafe { queue.push_multiple(&pair) }.expect("an empty queue has room for two");
-                    linked = true;
-                }
                 while let Some(entry) = self.waiting.front() {
                     // SAFETY: Self::push took the memory that the entry points to into the ring's ownership.
                     if unsafe { queue.push(entry) }.is_err() {
@@ -398,9 +370,8 @@ impl Ring {
             if empty && !work && completions == 0 {
                 return Ok(());
             }
-            let rest = !self.waiting.is_empty() || self.linked.is_some();
+            let rest = !self.waiting.is_empty();
             match self.uring.submit_and_wait(if rest { 0 } else { completions }) {
-                Ok(1) if linked => return Err(io::Error::other("the kernel took a write without its sync")),
                 Ok(_) if !rest => return Ok(()),
                 Ok(_) => {}
                 Err(error) => {
@@ -440,7 +411,7 @@ impl Ring {
             let queue = self.uring.submission();
             queue.taskrun() || queue.cq_overflow() || !queue.is_empty()
         };
-        deferred || !self.waiting.is_empty() || self.linked.is_some() || !self.uring.completion().is_empty()
+        deferred || !self.waiting.is_empty() || !self.uring.completion().is_empty()
     }
 
     /// Appends everything that has completed to `out`.
@@ -460,7 +431,6 @@ impl Ring {
                     Payload::Received(self.buffers.filled(id, entry.result().max(0) as u32))
                 }
                 (Op::Send, _) => Payload::Returned(mem::take(&mut self.sending[token.slot as usize])),
-                (Op::JournalWrite, _) => Payload::Returned(mem::take(&mut self.writing)),
                 (Op::Accept, _) => {
                     let peer = self.peers[token.slot as usize].take();
                     if entry.result() < 0 { Payload::None } else { Payload::Accepted(peer) }
@@ -524,16 +494,10 @@ impl Drop for Ring {
         // SAFETY: no operation is in flight, so the kernel reads none of the bytes; not used again after this.
         unsafe { ManuallyDrop::drop(&mut self.sending) };
         // SAFETY: as above.
-        unsafe { ManuallyDrop::drop(&mut self.writing) };
-        // SAFETY: as above.
         unsafe { ManuallyDrop::drop(&mut self.destinations) };
         // SAFETY: no operation is in flight, so the kernel writes no address; not used again after this.
         unsafe { ManuallyDrop::drop(&mut self.peers) };
         // SAFETY: no operation is in flight, so the kernel reads and writes no number; not used again after this.
         unsafe { ManuallyDrop::drop(&mut self.adopted) };
     }
-}
-
-fn sync_entry(file: BorrowedFd<'_>) -> squeue::Entry {
-    opcode::Fsync::new(Fd(file.as_raw_fd())).flags(FsyncFlags::DATASYNC).build()
 }

@@ -10,7 +10,7 @@ use io_uring::{cqueue, squeue, types::BufRingEntry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    limits::{COMPLETION_ENTRIES, RECEIVE_BUFFERS, RUNTIME_ENTRIES, SUBMISSION_ENTRIES},
+    limits::{COMPLETION_ENTRIES, JOURNAL_ENTRIES, RECEIVE_BUFFERS, RUNTIME_ENTRIES, SUBMISSION_ENTRIES},
     process::PAGE_BYTES,
 };
 
@@ -23,6 +23,9 @@ pub const CLIENT_RING_BYTES: u64 = ring_bytes(SUBMISSION_ENTRIES, COMPLETION_ENT
 
 /// The same for a core, whose runtime has a ring too.
 pub const CORE_BYTES: u64 = CLIENT_RING_BYTES + ring_bytes(RUNTIME_ENTRIES, 2 * RUNTIME_ENTRIES);
+
+/// The same for the ring of a node's journal.
+pub const JOURNAL_RING_BYTES: u64 = ring_bytes(JOURNAL_ENTRIES, 2 * JOURNAL_ENTRIES);
 
 const fn ring_bytes(submissions: u32, completions: u32) -> u64 {
     let (submissions, completions) = (submissions as u64, completions as u64);
@@ -39,22 +42,30 @@ pub struct LockedMemory {
     pub count: u16,
     /// What the kernel counts for each.
     pub each_bytes: u64,
+    /// What it counts beside them.
+    pub more_bytes: u64,
     /// RLIMIT_MEMLOCK, if there is a limit.
     pub limit_bytes: Option<u64>,
 }
 
 impl LockedMemory {
-    /// For so many rings or cores, of so many bytes each, under the limit of this process.
+    /// For one ring of so many bytes, under the limit of this process.
     #[must_use]
-    pub fn new(count: u16, each_bytes: u64) -> Self {
-        Self { count, each_bytes, limit_bytes: getrlimit(Resource::Memlock).current }
+    pub fn of_ring(bytes: u64) -> Self {
+        Self { count: 1, each_bytes: bytes, more_bytes: 0, limit_bytes: getrlimit(Resource::Memlock).current }
+    }
+
+    /// For a node of so many cores, under the limit of this process.
+    #[must_use]
+    pub fn of_node(cores: u16) -> Self {
+        Self { count: cores, more_bytes: JOURNAL_RING_BYTES, ..Self::of_ring(CORE_BYTES) }
     }
 }
 
 impl fmt::Display for LockedMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { count, each_bytes, limit_bytes } = *self;
-        let total_bytes = u64::from(count) * each_bytes;
+        let Self { count, each_bytes, more_bytes, limit_bytes } = *self;
+        let total_bytes = u64::from(count) * each_bytes + more_bytes;
         let kib = |bytes: u64| bytes.div_ceil(1024);
         match count {
             1 => write!(f, "the rings of one core need {} KiB of locked memory", kib(total_bytes))?,
@@ -76,7 +87,7 @@ impl fmt::Display for LockedMemory {
              `ulimit -l {0}` in a shell that may)",
             kib(total_bytes)
         )?;
-        match limit_bytes / each_bytes {
+        match limit_bytes.saturating_sub(more_bytes) / each_bytes {
             enough @ 1.. if enough < count.into() => write!(f, ", or start with fewer cores (--cores {enough})"),
             _ => Ok(()),
         }
@@ -99,19 +110,26 @@ mod tests {
     #[test]
     fn the_document_says_what_a_core_needs() {
         let document = include_str!("../../../docs/OPERATING.md");
-        assert!(document.contains(&format!("| locked memory: {} KiB a core |", CORE_BYTES / 1024)));
-        assert!(document.contains(&format!("8 MiB are enough for {} cores", (8 << 20) / CORE_BYTES)));
+        let [core, journal] = [CORE_BYTES, JOURNAL_RING_BYTES].map(|bytes| bytes / 1024);
+        assert!(document.contains(&format!("| locked memory: {core} KiB a core, and {journal} |")));
+        let cores = ((8 << 20) - JOURNAL_RING_BYTES) / CORE_BYTES;
+        assert!(document.contains(&format!("8 MiB are enough for {cores} cores")));
+    }
+
+    fn memory(count: u16, limit_kib: u64) -> LockedMemory {
+        let [each_bytes, more_bytes] = [440, 8].map(|kib| kib * 1024);
+        LockedMemory { count, each_bytes, more_bytes, limit_bytes: Some(limit_kib * 1024) }
     }
 
     #[test]
     fn the_message_says_what_is_needed_what_is_allowed_and_how_few_cores_fit() {
-        let said = LockedMemory { count: 19, each_bytes: 440 * 1024, limit_bytes: Some(8192 * 1024) }.to_string();
-        for words in ["19 cores need 8360 KiB", "may lock 8192 KiB:", "LimitMEMLOCK=8360K", "--cores 18"] {
+        let said = memory(19, 8192).to_string();
+        for words in ["19 cores need 8368 KiB", "may lock 8192 KiB:", "LimitMEMLOCK=8368K", "--cores 18"] {
             assert!(said.contains(words), "{words}: {said}");
         }
-        let said = LockedMemory { count: 1, each_bytes: 440 * 1024, limit_bytes: Some(100 * 1024) }.to_string();
-        assert!(said.contains("one core need 440 KiB") && !said.contains("--cores"), "{said}");
-        let said = LockedMemory { count: 2, each_bytes: 440 * 1024, limit_bytes: Some(8192 * 1024) }.to_string();
+        let said = memory(1, 100).to_string();
+        assert!(said.contains("one core need 448 KiB") && !said.contains("--cores"), "{said}");
+        let said = memory(2, 8192).to_string();
         assert!(said.contains("some of which others of them have") && !said.contains("--cores"), "{said}");
     }
 }

@@ -22,18 +22,14 @@ pub enum Op {
     Move = 8,
     /// A descriptor that another ring sent to this one. Not an operation of this ring.
     Arrival = 9,
-    /// Write of a journal group.
-    JournalWrite = 10,
-    /// Sync of a journal group, linked to its write.
-    JournalSync = 11,
     /// A connection that this side opens. The server never does; the load generator does nothing else.
-    Connect = 12,
+    Connect = 10,
     /// A descriptor of the process that is put into the table; the slot is its place among those that are.
-    Adopt = 13,
+    Adopt = 11,
 }
 
 impl Op {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 11] = [
         Self::Accept,
         Self::Hello,
         Self::Receive,
@@ -43,8 +39,6 @@ impl Op {
         Self::Shutdown,
         Self::Move,
         Self::Arrival,
-        Self::JournalWrite,
-        Self::JournalSync,
         Self::Connect,
         Self::Adopt,
     ];

@@ -41,8 +41,8 @@ use crate::{
     core::OriginLimits,
     durability::committer::OnStoreOutage,
     limits::{
-        CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, PING_AFTER_MS_MIN,
-        SEAL_AFTER_COMMITTED_MS, SEAL_AFTER_MS, TICK_MS,
+        CORES_MAX, JOURNAL_GAP_US_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN,
+        PING_AFTER_MS_MIN, SEAL_AFTER_COMMITTED_MS, SEAL_AFTER_MS, TICK_MS,
     },
 };
 pub use cache::Cache;
@@ -131,6 +131,8 @@ pub struct Journal {
     /// Age at which a segment that is neither full nor empty is sealed, in milliseconds; zero for what [`Config::seal_after_ms`]
     /// says.
     pub seal_after_ms: u64,
+    /// Least time between the beginnings of two groups while a node is calm, in microseconds.
+    pub gap_us: u64,
     /// What to do with sends while the store does not take what the journal has for it.
     pub on_store_outage: OnStoreOutage,
 }
@@ -220,7 +222,13 @@ impl Default for Connections {
 
 impl Default for Journal {
     fn default() -> Self {
-        Self { segment_bytes: 64 * MIB, bytes_max: GIB, seal_after_ms: 0, on_store_outage: OnStoreOutage::Accept }
+        Self {
+            segment_bytes: 64 * MIB,
+            bytes_max: GIB,
+            seal_after_ms: 0,
+            gap_us: 300,
+            on_store_outage: OnStoreOutage::Accept,
+        }
     }
 }
 
@@ -407,7 +415,7 @@ impl Connections {
 
 impl Journal {
     fn keys(&mut self) -> Vec<Key<'_>> {
-        let Self { segment_bytes, bytes_max, seal_after_ms, on_store_outage } = self;
+        let Self { segment_bytes, bytes_max, seal_after_ms, gap_us, on_store_outage } = self;
         let sizes = JOURNAL_SEGMENT_BYTES_MIN..=JOURNAL_SEGMENT_BYTES_MAX;
         let all = JOURNAL_SEGMENTS_MIN * JOURNAL_SEGMENT_BYTES_MIN..=TIB;
         let seal_after = millis(seal_after_ms, 2 * TICK_MS..=86_400_000);
@@ -418,6 +426,7 @@ impl Journal {
                 name: "journal.seal_after_ms",
                 slot: seal_after.or_zero("a minute, or half a second where people wait for it").into(),
             },
+            Key { name: "journal.gap_us", slot: count(gap_us, "microseconds", 0..=JOURNAL_GAP_US_MAX).into() },
             Key { name: "journal.on_store_outage", slot: Slot::Choice(on_store_outage) },
         ]
     }

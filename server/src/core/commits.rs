@@ -34,8 +34,12 @@ impl Core {
         match &mut self.journal {
             // There the database has everything that anybody was promised.
             _ if self.homes.do_move() => {}
-            Some(journal) => journal.push(lane, id, batch.bytes()),
-            None => self.post(CoreId(0), CoreMessage::Batch { lane, id, bytes: batch.bytes().to_vec() }),
+            Some(journal) if batch.is_urgent() => journal.push(lane, id, batch.bytes()),
+            Some(journal) => journal.push_patient(now.monotonic_ms, lane, id, batch.bytes()),
+            None => {
+                let (bytes, is_urgent) = (batch.bytes().to_vec(), batch.is_urgent());
+                self.post(CoreId(0), CoreMessage::Batch { lane, id, bytes, is_urgent });
+            }
         }
     }
 
@@ -71,7 +75,8 @@ impl Core {
             return;
         };
         match message {
-            CoreMessage::Batch { lane, id, bytes } => journal.push(lane, id, &bytes),
+            CoreMessage::Batch { lane, id, bytes, is_urgent: true } => journal.push(lane, id, &bytes),
+            CoreMessage::Batch { lane, id, bytes, .. } => journal.push_patient(now.monotonic_ms, lane, id, &bytes),
             CoreMessage::Stored { lane, up_to } => journal.stored(lane, up_to),
             CoreMessage::Away { core, is_away } => journal.lanes_away(core, is_away),
             CoreMessage::Prepared { segment, salt } => journal.prepared(segment, salt),

@@ -56,6 +56,8 @@ pub enum CoreMessage {
         id: BatchId,
         /// Its records.
         bytes: Vec<u8>,
+        /// Somebody waits for it.
+        is_urgent: bool,
     },
     /// To core 0: every batch of a lane up to this one is in the database.
     Stored {

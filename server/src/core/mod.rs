@@ -286,7 +286,8 @@ impl Core {
     #[must_use]
     pub fn wakes_at_ms(&self) -> u64 {
         let retry_at_ms = self.lanes.as_ref().and_then(Lanes::retry_at_ms).unwrap_or(u64::MAX);
-        self.next_tick_ms.min(retry_at_ms)
+        let write_at_ms = self.journal.as_ref().and_then(Committer::write_at_ms).unwrap_or(u64::MAX);
+        self.next_tick_ms.min(retry_at_ms).min(write_at_ms)
     }
 
     /// [`TICK_MS`] have passed, or more.

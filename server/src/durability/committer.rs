@@ -19,7 +19,7 @@ use storage::{
 };
 
 use crate::{
-    limits::{COMMIT_RETRY_MS, INGEST_RETRY_MAX_MS, INGEST_RETRY_MS},
+    limits::{COMMIT_RETRY_MS, INGEST_RETRY_MAX_MS, INGEST_RETRY_MS, PATIENCE_MS},
     shard::{
         Admission, Input, Promise, StoreState,
         topology::{CoreId, Topology},
@@ -121,6 +121,10 @@ pub struct Committer {
     seal_after_ms: u64,
     topology: Topology,
     in_flight: bool,
+    /// Somebody waits for a batch that is in no group yet.
+    is_urgent: bool,
+    /// Until when batches wait for one of which that is so.
+    patient_until_ms: Option<u64>,
     /// For each core what it has to be told.
     news: Vec<(CoreId, News)>,
     promise: Promise,
@@ -166,6 +170,8 @@ impl Committer {
             seal_after_ms,
             topology,
             in_flight: false,
+            is_urgent: false,
+            patient_until_ms: None,
             news: Vec::new(),
             promise,
             sealed: VecDeque::new(),
@@ -211,11 +217,28 @@ impl Committer {
         self.announce();
     }
 
-    /// Takes a batch into the next group.
+    /// Takes a batch into the next group, which begins as soon as it can.
     pub fn push(&mut self, lane: LaneId, id: BatchId, bytes: &[u8]) {
         if self.failure.is_none() && !self.has_no_journal {
             self.writer.push(lane, id, bytes);
+            self.is_urgent = true;
         }
+    }
+
+    /// Takes a batch that nobody waits for into the next group, which for its sake begins within [`PATIENCE_MS`]: a sync costs more than all
+    /// else that a message does.
+    pub fn push_patient(&mut self, now_ms: u64, lane: LaneId, id: BatchId, bytes: &[u8]) {
+        if self.failure.is_none() && !self.has_no_journal {
+            self.writer.push(lane, id, bytes);
+            self.patient_until_ms.get_or_insert(now_ms + PATIENCE_MS);
+        }
+    }
+
+    /// When the next group begins, if nothing comes before that somebody waits for.
+    #[must_use]
+    pub fn write_at_ms(&self) -> Option<u64> {
+        let is_held_up = self.in_flight || self.failure.is_some();
+        self.patient_until_ms.filter(|_| !is_held_up).map(|until_ms| until_ms.max(self.retry_at_ms))
     }
 
     /// The segment to make ready now, if one is wanted. Answered with [`Committer::prepared`] or
@@ -227,16 +250,28 @@ impl Committer {
         self.writer.wants_segment()
     }
 
+    /// Whether there is a group to begin now, if there is a segment for it.
+    #[must_use]
+    pub fn is_write_due(&self, now_ms: u64) -> bool {
+        let is_due = self.is_urgent || self.patient_until_ms.is_some_and(|until_ms| now_ms >= until_ms);
+        is_due && self.failure.is_none() && !self.in_flight && now_ms >= self.retry_at_ms
+    }
+
     /// The write to begin now, if any: one is in flight at a time. Its sync follows it; answered with
     /// [`Committer::finished`].
     pub fn next_write(&mut self, now_ms: u64) -> Option<Write> {
-        if self.failure.is_some() || self.in_flight || now_ms < self.retry_at_ms {
+        if !self.is_write_due(now_ms) {
             return None;
         }
         let write = self.writer.next_write();
         if write.is_some() {
             self.in_flight = true;
             self.begun_ms.get_or_insert(now_ms);
+            // What had no room in the segment goes next.
+            (self.is_urgent, self.patient_until_ms) = (self.writer.counters().pending_bytes > 0, None);
+        } else if self.patient_until_ms.is_some() {
+            // There is no segment: nothing is asked of the clock until there may be one.
+            self.patient_until_ms = Some(now_ms + PATIENCE_MS);
         }
         self.announce();
         write
@@ -254,6 +289,7 @@ impl Committer {
             Outcome::NotWritten(reason) if may_be_repeated(reason.as_ref()) => {
                 self.write_full |= reason.as_ref().is_none_or(is_full);
                 self.writer.write_failed(buffer);
+                self.is_urgent = true;
                 self.retry_at_ms = now_ms + COMMIT_RETRY_MS;
             }
             Outcome::NotWritten(reason) => self.failure = reason.map(|error| format!("write: {error}")),
@@ -506,6 +542,50 @@ mod tests {
 
     fn synced(up_to: u64) -> (CoreId, News) {
         (CoreId(1), News::Synced { lane: LaneId(1), up_to: BatchId(up_to) })
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_written_with_what_somebody_does_or_a_little_later() {
+        let mut committer = committer(OnStoreOutage::Accept);
+        let write = |committer: &mut Committer, now_ms| {
+            let write = committer.next_write(now_ms)?;
+            Some(committer.finished(now_ms, Outcome::Durable, write.bytes).group.unwrap().batches)
+        };
+        committer.push_patient(10, LaneId(1), BatchId(1), b"cursor");
+        committer.push_patient(12, LaneId(1), BatchId(2), b"receipt");
+        assert_eq!(committer.write_at_ms(), Some(10 + PATIENCE_MS));
+        assert_eq!(write(&mut committer, 9 + PATIENCE_MS), None);
+        assert!(!committer.is_idle(), "a stop waits for them");
+        committer.push(LaneId(1), BatchId(3), b"message");
+        assert_eq!(write(&mut committer, 13), Some(3));
+        assert_eq!((committer.write_at_ms(), committer.news()), (None, vec![synced(3)]));
+        committer.push_patient(20, LaneId(1), BatchId(4), b"cursor");
+        assert_eq!(write(&mut committer, 20 + PATIENCE_MS), Some(1));
+        // One that has failed is not held up, and asks nothing of the clock.
+        committer.push_patient(30, LaneId(1), BatchId(5), b"cursor");
+        let first = committer.next_write(30 + PATIENCE_MS).unwrap();
+        committer.push_patient(36, LaneId(1), BatchId(6), b"cursor");
+        assert_eq!(committer.write_at_ms(), None, "one is in flight");
+        committer.finished(40, Outcome::NotWritten(None), first.bytes);
+        assert_eq!(committer.write_at_ms(), Some(40 + COMMIT_RETRY_MS));
+        assert_eq!(write(&mut committer, 40 + COMMIT_RETRY_MS), Some(1));
+        assert_eq!(write(&mut committer, 40 + COMMIT_RETRY_MS), Some(1));
+        assert!(committer.is_idle());
+    }
+
+    #[test]
+    fn without_a_segment_what_nobody_waits_for_asks_for_no_turn_after_turn() {
+        let mut committer = committer(OnStoreOutage::Accept);
+        let mut ids = (1..).map(BatchId);
+        loop {
+            committer.push(LaneId(1), ids.next().unwrap(), &[7; 8 * 1024]);
+            let Some(write) = committer.next_write(0) else { break };
+            committer.finished(0, Outcome::Durable, write.bytes);
+        }
+        committer.is_urgent = false;
+        committer.push_patient(10, LaneId(1), ids.next().unwrap(), b"cursor");
+        assert!(committer.next_write(10 + PATIENCE_MS).is_none());
+        assert_eq!(committer.write_at_ms(), Some(10 + 2 * PATIENCE_MS));
     }
 
     #[test]

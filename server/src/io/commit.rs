@@ -1,14 +1,18 @@
-//! Commit: the journal's I/O on core 0. Writes and syncs one group at a time through the core's ring, and asks the
+//! Commit: the journal's I/O on core 0. Writes and syncs one group at a time through a ring of its own, and asks the
 //! two threads that make and ingest segments (see `background`), whose answers come by mail. What to write and what it means that
 //! it was written, or not, is decided by [`crate::durability::committer`].
 
-use std::{collections::HashMap, fs::File, io, os::fd::AsFd as _, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    os::fd::AsFd as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
-use rim::{
-    ring::{Completion, Payload, Ring},
-    token::Op,
-};
+use rim::ring::{JournalRing, Written};
 use storage::{Pace, journal::SegmentNumber};
 use tracing::{error, info, warn};
 
@@ -24,8 +28,6 @@ use crate::{
 struct Flight {
     started: Instant,
     bytes: usize,
-    /// The write's result and its bytes, once it has completed.
-    write: Option<(i32, Vec<u8>)>,
 }
 
 /// The journal's files and threads, for the committer of core 0.
@@ -41,58 +43,77 @@ pub struct Commit {
     /// The state that the log was last told.
     told: (Admission, StoreState),
     counters: Arc<Counters>,
+    /// Least time between the beginnings of two groups of a calm core.
+    gap: Duration,
+    /// When the last group began.
+    begun: Option<Instant>,
+    /// A group waits until then that could begin.
+    held_until: Option<Instant>,
 }
 
 impl Commit {
     /// The I/O of a journal whose first segments are in `files`.
     #[must_use]
-    pub fn new(files: HashMap<SegmentNumber, File>, threads: Threads, counters: Arc<Counters>) -> Self {
+    pub fn new(files: HashMap<SegmentNumber, File>, threads: Threads, gap: Duration, counters: Arc<Counters>) -> Self {
         let Threads { to_segments, to_ingest, made, pace } = threads;
         let told = (Admission::default(), StoreState::default());
-        Self { files, flight: None, to_segments, to_ingest, made, pace, told, counters }
+        Self {
+            files,
+            flight: None,
+            to_segments,
+            to_ingest,
+            made,
+            pace,
+            told,
+            counters,
+            gap,
+            begun: None,
+            held_until: None,
+        }
     }
 
     /// Ends a turn: begins the next group if none is in flight, asks for a segment if one is wanted, and hands on those that are
-    /// sealed.
-    pub fn begin(&mut self, now_ms: u64, journal: &mut Committer, ring: &mut Ring) {
+    /// sealed. A calm core lets what is to be written come together for a while: see [`Commit::held_until`].
+    pub fn begin(&mut self, now_ms: u64, journal: &mut Committer, ring: &mut JournalRing, is_calm: bool) {
         if let Some(segment) = journal.wanted_segment(now_ms)
             && self.to_segments.try_send(segment).is_err()
         {
             journal.prepare_failed(now_ms, false);
         }
-        if let Some(write) = journal.next_write(now_ms) {
+        let held_until = self.begun.map(|begun| begun + self.gap).filter(|until| is_calm && *until > Instant::now());
+        self.held_until = held_until.filter(|_| journal.is_write_due(now_ms));
+        if self.held_until.is_none()
+            && let Some(write) = journal.next_write(now_ms)
+        {
+            let now = Instant::now();
+            self.begun = Some(now);
             self.files.extend(self.made.try_iter());
             let file = &self.files[&write.segment];
-            self.flight = Some(Flight { started: Instant::now(), bytes: write.bytes.len(), write: None });
+            self.flight = Some(Flight { started: now, bytes: write.bytes.len() });
             ring.write_and_sync(file.as_fd(), write.offset, write.bytes);
         }
         self.hand_out(journal);
         self.tell_log(journal);
     }
 
-    /// A write or sync of the ring has completed.
-    pub fn completed(&mut self, now_ms: u64, journal: &mut Committer, completion: Completion) {
-        let Some(flight) = &mut self.flight else {
-            debug_assert!(false, "a completion without a group in flight");
-            return;
-        };
-        match (completion.token.op, completion.payload) {
-            (Op::JournalWrite, Payload::Returned(bytes)) => flight.write = Some((completion.result, bytes)),
-            _ => self.synced(now_ms, journal, completion.result),
-        }
+    /// Until when a group waits that could begin, because the last one began only just now.
+    #[must_use]
+    pub const fn held_until(&self) -> Option<Instant> {
+        self.held_until
     }
 
-    /// The sync of the group in flight has completed; the write has, before it.
-    fn synced(&mut self, now_ms: u64, journal: &mut Committer, result: i32) {
-        let Some(Flight { started, bytes, write: Some((written, buffer)) }) = self.flight.take() else {
-            // The ring's own fault: the core ends, and the process with it.
-            panic!("the sync of a group completed before its write");
+    /// The write and the sync of the group in flight have ended.
+    pub fn written(&mut self, now_ms: u64, journal: &mut Committer, written: Written) {
+        let Some(Flight { started, bytes }) = self.flight.take() else {
+            debug_assert!(false, "{written:?} without a group in flight");
+            return;
         };
-        let outcome = match usize::try_from(written) {
-            Ok(written) if written == bytes && result == 0 => Outcome::Durable,
-            Ok(written) if written == bytes => Outcome::NotSynced(io::Error::from_raw_os_error(-result)),
+        let Written { write, sync, bytes: buffer } = written;
+        let outcome = match usize::try_from(write) {
+            Ok(written) if written == bytes && sync == 0 => Outcome::Durable,
+            Ok(written) if written == bytes => Outcome::NotSynced(io::Error::from_raw_os_error(-sync)),
             Ok(_) => Outcome::NotWritten(None),
-            Err(_) => Outcome::NotWritten(Some(io::Error::from_raw_os_error(-written))),
+            Err(_) => Outcome::NotWritten(Some(io::Error::from_raw_os_error(-write))),
         };
         let counters = &self.counters.journal;
         if matches!(outcome, Outcome::NotWritten(_)) {
@@ -184,11 +205,13 @@ mod tests {
     const CONFIG: JournalConfig =
         JournalConfig { segment_bytes: 64 * 1024, journal_bytes_max: 256 * 1024, reserve_bytes: 4 * 1024 };
 
+    const GAP: Duration = Duration::from_secs(3600);
+
     /// A journal in a temporary folder, with the ends of the channels that its threads would have.
     struct World {
         journal: Committer,
         commit: Commit,
-        ring: Ring,
+        ring: JournalRing,
         folder: JournalFolder,
         dir: TempDir,
         wanted: Receiver<SegmentNumber>,
@@ -212,8 +235,9 @@ mod tests {
             let counters = Arc::new(Counters::new(2));
             let journal =
                 Committer::new(writer, Topology::new(2).unwrap(), Promise::Disk, 1_000, OnStoreOutage::Accept);
-            let commit = Commit::new(files, Threads { to_segments, to_ingest, made, pace: Arc::default() }, counters);
-            let ring = Ring::new(8, &Doorbell::new().unwrap()).unwrap();
+            let commit =
+                Commit::new(files, Threads { to_segments, to_ingest, made, pace: Arc::default() }, GAP, counters);
+            let ring = JournalRing::new(&Doorbell::new().unwrap()).unwrap();
             Self { journal, commit, ring, folder, dir, wanted, sealed, files: new_files, now_ms: 0 }
         }
 
@@ -225,15 +249,13 @@ mod tests {
         /// Ends turns until no group is in flight.
         fn turns(&mut self) {
             loop {
-                self.commit.begin(self.now_ms, &mut self.journal, &mut self.ring);
+                self.commit.begin(self.now_ms, &mut self.journal, &mut self.ring, false);
                 if self.commit.flight.is_none() {
                     return;
                 }
-                self.ring.wait().unwrap();
-                let mut completions = Vec::new();
-                self.ring.take(&mut completions);
-                for completion in completions {
-                    self.commit.completed(self.now_ms, &mut self.journal, completion);
+                self.ring.wait(Duration::from_secs(1)).unwrap();
+                if let Some(written) = self.ring.take().unwrap() {
+                    self.commit.written(self.now_ms, &mut self.journal, written);
                 }
             }
         }
@@ -267,6 +289,23 @@ mod tests {
         assert_eq!(world.batches_on_disk(), 3);
         assert!(world.journal.is_idle());
         assert_eq!(world.wanted.try_recv(), Ok(SegmentNumber(2)), "one segment ahead is asked for");
+    }
+
+    #[test]
+    fn a_calm_core_holds_a_group_that_follows_another_at_once() {
+        let mut world = World::new();
+        world.journal.push(LaneId(0), BatchId(1), b"a");
+        world.turns();
+        let begin = |world: &mut World, is_calm| {
+            world.commit.begin(world.now_ms, &mut world.journal, &mut world.ring, is_calm);
+            (world.commit.held_until().is_some(), world.commit.flight.is_some())
+        };
+        assert_eq!(begin(&mut world, true), (false, false), "there is nothing to hold");
+        world.journal.push(LaneId(0), BatchId(2), b"b");
+        assert_eq!(begin(&mut world, true), (true, false));
+        assert_eq!(begin(&mut world, false), (false, true), "one that has much to do does not");
+        world.turns();
+        assert_eq!(world.batches_on_disk(), 2);
     }
 
     #[test]

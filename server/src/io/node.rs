@@ -18,7 +18,7 @@ use std::{
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::{Mutex, RwLock};
 use proto_spec::EpochId;
-use rim::ring::{Ring, SetupError};
+use rim::ring::{JournalRing, Ring, SetupError};
 use rim::rlimit::raise_descriptor_limit;
 use storage::{
     Ahead, Fence, Kind, Pace, Store,
@@ -99,6 +99,8 @@ pub struct NodeConfig {
     pub journal: JournalConfig,
     /// Age at which a segment is ingested though it is not full, in milliseconds.
     pub seal_after_ms: u64,
+    /// Least time between the beginnings of two groups of the journal while the first core is calm.
+    pub journal_gap: Duration,
     /// For the lanes, if the store is a database.
     pub database: DatabaseConfig,
     /// What to do with sends while the store is away.
@@ -303,7 +305,7 @@ impl Node {
         } else if !has_room {
             committer.prepare_failed(0, true);
         }
-        let journal = (committer, Commit::new(files, threads, Arc::clone(&counters)));
+        let journal = (committer, Commit::new(files, threads, config.journal_gap, Arc::clone(&counters)));
         let (revocations, origins) = (config.revocations.clone(), config.origins.clone());
         let common = Common::new(topology, counters, revocations, origins, capacity, config.handshake_timeout_ms);
         let (office, identity) = match office {
@@ -570,7 +572,7 @@ struct Seed {
 impl Seed {
     fn run(self) {
         be_prompt();
-        let (ring, runtime) = match self.rings() {
+        let (ring, journal_ring, runtime) = match self.rings() {
             Ok(rings) => rings,
             Err(error) => {
                 let _ = self.ready.send(Err(error));
@@ -586,7 +588,8 @@ impl Seed {
         }
         let Self { core, commit, reads, shared, .. } = self;
         let (id, clock) = (core.id(), shared.clock.clone());
-        let reactor = Reactor::new(Parts { ring, core, commit, reads, clock }, shared);
+        let journal = journal_ring.zip(commit);
+        let reactor = Reactor::new(Parts { ring, core, journal, reads, clock }, shared);
         if let Err(error) = runtime.block_on(reactor.run()) {
             error!(core = id.0, %error, "a core's ring has failed");
             logging::flush();
@@ -594,12 +597,13 @@ impl Seed {
         }
     }
 
-    /// All that the kernel may refuse a core: the ring of its sockets, and the runtime, which has a ring of its own.
-    fn rings(&self) -> Result<(Ring, tokio_uring::Runtime), SetupError> {
+    /// All that the kernel may refuse a core: the ring of its sockets, that of the journal, and the runtime, which has a ring of its own.
+    fn rings(&self) -> Result<(Ring, Option<JournalRing>, tokio_uring::Runtime), SetupError> {
         let doorbell = self.shared.mailboxes[usize::from(self.core.id().0)].doorbell();
         let ring = Ring::new(self.descriptors, doorbell)?;
+        let journal_ring = self.commit.as_ref().map(|_| JournalRing::new(doorbell)).transpose()?;
         let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(rim::limits::RUNTIME_ENTRIES))
             .map_err(|error| SetupError::at("the runtime's ring", "6.1", error))?;
-        Ok((ring, runtime))
+        Ok((ring, journal_ring, runtime))
     }
 }

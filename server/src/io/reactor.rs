@@ -2,9 +2,11 @@
 //! out what the core orders: the batch to the journal first, then what depends on it, one send for each connection,
 //! and one call into the kernel. What is decided is decided in [`crate::core`].
 //!
-//! Between turns the core sleeps in its tokio-uring runtime, on the doorbell that its ring and the other cores ring. The
-//! ring's own descriptor is not watched: a ring with deferred task work never becomes readable.
+//! Between turns the core sleeps in its tokio-uring runtime, on the doorbell that its rings and the other cores ring. The
+//! descriptor of the sockets' ring is not watched: a ring with deferred task work never becomes readable. A calm core whose journal has
+//! something to do pauses for that alone.
 
+mod calm;
 mod clients;
 mod core_rim;
 mod stopping;
@@ -21,13 +23,13 @@ use std::{
 };
 
 use rim::{
-    ring::{Completion, Ring},
+    ring::{Completion, JournalRing, Ring},
     token::Op,
 };
 use storage::StoreError;
 use tracing::warn;
 
-use self::core_rim::CoreRim;
+use self::{calm::Calm, core_rim::CoreRim};
 use super::{
     commit::Commit,
     links::{Event, Line, Sockets},
@@ -60,6 +62,7 @@ pub(super) struct Reactor {
     /// Completions of receives that wait until other cores and the reader threads have caught up, in order.
     deferred: VecDeque<Completion>,
     completions: Vec<Completion>,
+    calm: Calm,
     /// Plaintext of a receive that was encrypted, while it is looked at.
     plain: Vec<u8>,
     /// Places of accepts that are not under way; begun with the next tick.
@@ -85,7 +88,7 @@ enum Departure {
 pub(super) struct Parts {
     pub(super) ring: Ring,
     pub(super) core: Core,
-    pub(super) commit: Option<Commit>,
+    pub(super) journal: Option<(JournalRing, Commit)>,
     pub(super) reads: Reads,
     pub(super) clock: Clock,
 }
@@ -126,7 +129,8 @@ impl Reactor {
                 departures: VecDeque::new(),
                 reporter: Reporter::new(shared.audit.clone()),
                 post: Post::new(Arc::clone(&shared.mailboxes)),
-                commit: parts.commit,
+                journal: parts.journal,
+                is_calm: false,
                 readers,
                 tasks,
                 links: Sockets::new(shared.mesh_tls.clone()),
@@ -137,6 +141,7 @@ impl Reactor {
             clock: parts.clock,
             deferred: VecDeque::new(),
             completions: Vec::new(),
+            calm: Calm::default(),
             plain: Vec::new(),
             accepts_idle: (0..ACCEPTS_TURN_MAX as u32).collect(),
             accepts_begun: 0,
@@ -165,7 +170,9 @@ impl Reactor {
             let begun = Instant::now();
             self.turn()?;
             self.note_turn(begun.elapsed());
-            if self.has_work() {
+            let has_work = self.has_work();
+            let has_paused = !has_work && self.rim.is_calm && self.rim.pause()?;
+            if has_paused || has_work || self.has_completions() {
                 busy_turns += 1;
                 // A commit or a read of a database begins when the runtime has its turn.
                 if self.rim.tasks.is_some() || self.rim.links.are_any() || busy_turns % TURNS_BETWEEN_YIELDS == 0 {
@@ -181,7 +188,7 @@ impl Reactor {
                     () = tokio::time::sleep(self.sleep_max()) => {}
                 }
                 mailbox.awake();
-                self.rim.ring.disable_doorbell();
+                self.rim.disable_doorbell();
             }
         }
         mailbox.close();
@@ -199,6 +206,7 @@ impl Reactor {
         self.judge_tokens(now);
         self.see_off(now);
         self.take_deferred(now);
+        self.take_written(now)?;
         self.take_completions(now);
         self.take_mail(now);
         self.take_ended(now);
@@ -218,9 +226,23 @@ impl Reactor {
 
     // ---- taking what is ready
 
+    /// What the journal has on the disk.
+    fn take_written(&mut self, now: Now) -> io::Result<()> {
+        if let (Some((ring, commit)), Some(journal)) = (&mut self.rim.journal, self.core.journal_mut())
+            && let Some(written) = ring.take()?
+        {
+            commit.written(now.monotonic_ms, journal, written);
+        }
+        Ok(())
+    }
+
     fn take_completions(&mut self, now: Now) {
         let mut completions = std::mem::take(&mut self.completions);
         self.rim.ring.take(&mut completions);
+        self.calm.note(now.monotonic_ms, completions.len());
+        // A runtime that has tasks or links needs its turns.
+        let is_alone = self.rim.tasks.is_none() && !self.rim.links.are_any();
+        self.rim.is_calm = is_alone && self.calm.is_calm();
         for completion in completions.drain(..) {
             match completion.token.op {
                 Op::Hello | Op::Receive if self.core.is_stalled() || !self.deferred.is_empty() => {
@@ -233,11 +255,6 @@ impl Reactor {
                 Op::Accept => self.on_accept(now, &completion),
                 Op::Move => self.on_moved(now, &completion),
                 Op::Arrival => self.on_arrival(now, &completion),
-                Op::JournalWrite | Op::JournalSync => {
-                    if let (Some(commit), Some(journal)) = (&mut self.rim.commit, self.core.journal_mut()) {
-                        commit.completed(now.monotonic_ms, journal, completion);
-                    }
-                }
                 Op::Close => {
                     self.rim.connections.closed(completion.token);
                     self.core.closed();
@@ -411,7 +428,12 @@ impl Reactor {
 
     // ---- sleeping
 
-    /// Whether another turn has something to do now.
+    /// Whether something has completed.
+    fn has_completions(&mut self) -> bool {
+        self.rim.ring.is_ready() || self.rim.journal.as_mut().is_some_and(|(ring, _)| ring.is_ready())
+    }
+
+    /// Whether another turn has something to do now, beside what has completed.
     fn has_work(&mut self) -> bool {
         let mailbox = &self.rim.shared.mailboxes[usize::from(self.core.id().0)];
         mailbox.has_mail()
@@ -419,7 +441,6 @@ impl Reactor {
             || (self.rim.links.has_news() && !self.core.is_stalled())
             || self.rim.connections.has_closes()
             || (self.has_put_off() && !self.core.is_stalled())
-            || self.rim.ring.is_ready()
             || self.core.has_work(self.clock.now(), self.rim.reporter.is_stalled())
     }
 
@@ -430,14 +451,14 @@ impl Reactor {
 
     /// Announces that this core sleeps; false if something came in the meantime.
     fn fall_asleep(&mut self, mailbox: &Mailbox<CoreMessage>) -> bool {
-        self.rim.ring.enable_doorbell();
+        self.rim.enable_doorbell();
         if !mailbox.fall_asleep() {
-            self.rim.ring.disable_doorbell();
+            self.rim.disable_doorbell();
             return false;
         }
-        if self.rim.ring.is_ready() {
+        if self.has_completions() {
             mailbox.awake();
-            self.rim.ring.disable_doorbell();
+            self.rim.disable_doorbell();
             return false;
         }
         true

@@ -88,6 +88,7 @@ impl<S: Store> World<S> {
                 reserve_bytes: 64 * 1024,
             },
             seal_after_ms: 60_000,
+            journal_gap: Duration::ZERO,
             database: DatabaseConfig::default(),
             on_store_outage: OnStoreOutage::Accept,
             revocations: Revocations::default(),

@@ -4,6 +4,7 @@ use proto_spec::ServerFrame;
 use server::{
     core::{Core, CoreMessage, Order, Rim},
     durability::{committer::Committer, lanes::Work},
+    limits::PATIENCE_MS,
     shard::{ConnId, Now, PresenceMail, QueryId, ReadState, topology::CoreId},
 };
 use storage::{Batch, BatchId, LaneId, Query, Record, journal::Salt};
@@ -101,7 +102,8 @@ impl Rim for TurnRim<'_> {
         while let Some(segment) = journal.wanted_segment(now.monotonic_ms) {
             journal.prepared(segment, Salt(segment.0));
         }
-        if let Some(write) = journal.next_write(now.monotonic_ms) {
+        // Nothing waits for company here: what a test lets happen in two steps shall not be one.
+        if let Some(write) = journal.next_write(now.monotonic_ms + PATIENCE_MS) {
             self.world.write = Some(write);
         }
         self.world.segments.extend(std::iter::from_fn(|| journal.next_fate()));

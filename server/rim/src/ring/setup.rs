@@ -5,7 +5,7 @@ use std::io;
 use io_uring::{Probe, opcode};
 use thiserror::Error;
 
-use crate::rlimit::{CLIENT_RING_BYTES, CORE_BYTES, LockedMemory};
+use crate::rlimit::{CLIENT_RING_BYTES, LockedMemory};
 
 /// Why a ring could not be set up: what is missing and how to get it.
 #[derive(Debug, Error)]
@@ -55,7 +55,7 @@ impl SetupError {
         match error.raw_os_error() {
             Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => Self::Forbidden(error),
             Some(libc::EINVAL) => Self::Missing { what: step, since },
-            Some(libc::ENOMEM) => Self::MemoryLimit(LockedMemory::new(1, CLIENT_RING_BYTES)),
+            Some(libc::ENOMEM) => Self::MemoryLimit(LockedMemory::of_ring(CLIENT_RING_BYTES)),
             _ => Self::Other { step, error },
         }
     }
@@ -64,7 +64,7 @@ impl SetupError {
     #[must_use]
     pub fn of_cores(self, cores: u16) -> Self {
         match self {
-            Self::MemoryLimit(_) => Self::MemoryLimit(LockedMemory::new(cores, CORE_BYTES)),
+            Self::MemoryLimit(_) => Self::MemoryLimit(LockedMemory::of_node(cores)),
             error @ (Self::Forbidden(_) | Self::Missing { .. } | Self::DescriptorLimit { .. } | Self::Other { .. }) => {
                 error
             }

@@ -1,10 +1,9 @@
 //! A ring with sockets and files of the machine, alone on its thread.
 
 use std::{
-    fs::File,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    os::{fd::AsFd as _, unix::fs::FileExt as _},
+    os::fd::AsFd as _,
 };
 
 use super::*;
@@ -228,28 +227,6 @@ fn a_cancelled_receive_says_so_and_can_be_begun_again() {
     client.write_all(b"again").unwrap();
     let completion = world.next(Op::Receive);
     assert_eq!(world.received(completion), b"again");
-}
-
-#[test]
-fn a_journal_group_is_written_and_then_synced() {
-    let mut world = World::new();
-    let file = tempfile::tempfile().unwrap();
-    world.ring.write_and_sync(file.as_fd(), 4096, b"group".to_vec());
-    let write = world.next(Op::JournalWrite);
-    assert_eq!(write.result, 5);
-    assert_eq!(world.next(Op::JournalSync).result, 0);
-    let mut back = [0; 5];
-    file.read_exact_at(&mut back, 4096).unwrap();
-    assert_eq!(&back, b"group");
-}
-
-#[test]
-fn a_failed_write_cancels_its_sync() {
-    let mut world = World::new();
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    world.ring.write_and_sync(full.as_fd(), 0, b"group".to_vec());
-    assert_eq!(world.next(Op::JournalWrite).result, -libc::ENOSPC);
-    assert_eq!(world.next(Op::JournalSync).result, -libc::ECANCELED);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The node that a configuration describes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use server::{
@@ -85,6 +85,7 @@ pub(crate) fn start_node(
         data: Arc::clone(data),
         journal,
         seal_after_ms: config.seal_after_ms(),
+        journal_gap: Duration::from_micros(config.journal.gap_us),
         database: DatabaseConfig {
             lanes: database.lanes,
             slow_after_ms: database.slow_after_ms,

@@ -2,10 +2,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    io,
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
-use rim::ring::Ring;
+use rim::ring::{JournalRing, Ring};
 use storage::Query;
 
 use super::{
@@ -24,14 +27,19 @@ use super::{
 use crate::{
     core::{Core, CoreMessage, LinkId, Order, Rim},
     durability::{committer::Committer, lanes::Work},
+    limits::JOURNAL_WAIT_US,
     operator::audit::Reporter,
     shard::{ConnId, Now, PresenceMail, QueryId, ReadState, topology::CoreId},
 };
 
 /// See the head of this file.
 pub(super) struct CoreRim {
-    // The first field, so that it is dropped first: dropping it waits for operations on files that other fields own.
+    // The first fields, so that they are dropped first: dropping them waits for operations on files that other fields own.
     pub(super) ring: Ring,
+    /// The journal's ring and its files, on core 0.
+    pub(super) journal: Option<(JournalRing, Commit)>,
+    /// The core may let things come together.
+    pub(super) is_calm: bool,
     pub(super) id: CoreId,
     pub(super) shared: Arc<Shared>,
     pub(super) connections: Connections,
@@ -40,8 +48,6 @@ pub(super) struct CoreRim {
     pub(super) departures: VecDeque<Departure>,
     pub(super) reporter: Reporter,
     pub(super) post: Post<CoreMessage>,
-    /// The journal's files, on core 0.
-    pub(super) commit: Option<Commit>,
     /// Threads that read the store, if it is an embedded one.
     pub(super) readers: Option<Readers>,
     /// Reads and commits under way, if the store is a database.
@@ -50,6 +56,40 @@ pub(super) struct CoreRim {
     pub(super) links: Sockets,
     /// Clients that come by a tunnel, whose sockets the ring is being given, by the place there.
     pub(super) adopted: HashMap<u32, Adopted>,
+}
+
+impl CoreRim {
+    /// Waits for the journal and for nothing else: until the group in flight is on the disk, at most for [`JOURNAL_WAIT_US`], or until the next
+    /// one may begin. What is sent meanwhile could be in no earlier group than that, and is looked at in one turn with the answers to what
+    /// was sent before it. Whether there was something to wait for.
+    pub(super) fn pause(&mut self) -> io::Result<bool> {
+        match &mut self.journal {
+            Some((ring, _)) if ring.is_writing() => ring.wait(Duration::from_micros(JOURNAL_WAIT_US))?,
+            Some((_, commit)) => match commit.held_until() {
+                Some(until) => thread::sleep(until.saturating_duration_since(Instant::now())),
+                None => return Ok(false),
+            },
+            None => return Ok(false),
+        }
+        self.ring.submit()?;
+        Ok(true)
+    }
+
+    /// What completes rings the doorbell: before sleeping.
+    pub(super) fn enable_doorbell(&mut self) {
+        self.ring.enable_doorbell();
+        if let Some((ring, _)) = &mut self.journal {
+            ring.enable_doorbell();
+        }
+    }
+
+    /// What completes is taken without being told: while awake.
+    pub(super) fn disable_doorbell(&mut self) {
+        self.ring.disable_doorbell();
+        if let Some((ring, _)) = &mut self.journal {
+            ring.disable_doorbell();
+        }
+    }
 }
 
 impl Rim for CoreRim {
@@ -125,8 +165,8 @@ impl Rim for CoreRim {
     }
 
     fn serve_journal(&mut self, now: Now, journal: &mut Committer) {
-        if let Some(commit) = &mut self.commit {
-            commit.begin(now.monotonic_ms, journal, &mut self.ring);
+        if let Some((ring, commit)) = &mut self.journal {
+            commit.begin(now.monotonic_ms, journal, ring, self.is_calm);
         }
     }
 
@@ -157,7 +197,7 @@ impl CoreRim {
     }
 
     /// Hands everything that the turn has begun to the kernel, and wakes the cores that got mail.
-    pub(super) fn submit(&mut self, now: Now) -> std::io::Result<()> {
+    pub(super) fn submit(&mut self, now: Now) -> io::Result<()> {
         self.connections.feed_starved(&mut self.ring);
         self.connections.flush(now.monotonic_ms, &mut self.ring);
         let origins = &self.shared.common.origins;

@@ -128,7 +128,7 @@ impl World {
             let ring = Ring::new(descriptors[index], shared.mailboxes[index].doorbell()).unwrap();
             shared.rings[index].store(ring.as_raw_fd(), Ordering::Release);
             let reads = Reads::Threads(readers.clone());
-            let parts = Parts { ring, core, commit: None, reads, clock: clock.clone() };
+            let parts = Parts { ring, core, journal: None, reads, clock: clock.clone() };
             Reactor::new(parts, Arc::clone(&shared))
         });
         let mut cores: Vec<_> = cores.collect();

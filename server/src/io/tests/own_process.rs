@@ -154,7 +154,8 @@ fn a_core_that_panics_ends_the_process() {
     ends_the_process("a_core_that_panics_ends_the_process", "ringpost-core-0", || {
         let world = World::new(2);
         // Core 0 has nobody to tell that it is durable.
-        let batch = CoreMessage::Batch { lane: LaneId(2), id: BatchId(1), bytes: b"of nobody".to_vec() };
+        let batch =
+            CoreMessage::Batch { lane: LaneId(2), id: BatchId(1), bytes: b"of nobody".to_vec(), is_urgent: true };
         world.node().mailbox(CoreId(0)).put_waiting(batch);
         wait_for_the_end();
     });

@@ -8,6 +8,7 @@ use std::{fs::File, io, os::unix::fs::FileExt as _};
 use server::{
     core::CoreMessage,
     durability::committer::{Committer, News, Outcome},
+    limits::PATIENCE_MS,
     shard::{Admission, Now, StoreState, topology::CoreId},
 };
 use storage::{
@@ -31,8 +32,11 @@ impl Simulation {
             let delay = if self.rng.chance(10) { 400 } else { self.rng.within(0, 20) };
             self.schedule(delay, Happening::Prepared { life: number, segment });
         }
+        // In every other life nothing waits for company: what comes apart into two groups there is in one elsewhere.
+        let is_patient = (self.seed + u64::from(number)).is_multiple_of(2);
+        let write_ms = now.monotonic_ms + if is_patient { 0 } else { PATIENCE_MS };
         let Some(life) = &mut self.machine.alive else { return };
-        if let Some(write) = journal.next_write(now.monotonic_ms) {
+        if let Some(write) = journal.next_write(write_ms) {
             life.in_flight = Some(write);
             let delay = if self.rng.chance(3) { self.rng.within(50, 600) } else { self.rng.within(0, 6) };
             self.schedule(delay, Happening::Written { life: number });
