@@ -618,6 +618,9 @@ pub const TRIM_AGAIN_MS: u64 = 1_000;
 /// takes, some milliseconds once what a segment leaves is gone: under load, where the next one needs that memory again, it is not done.
 pub const GIVE_BACK_MS: u64 = 5_000;
 
+// The clock of that thread goes in steps of the latter.
+const _: () = assert!(GIVE_BACK_MS.is_multiple_of(TRIM_AGAIN_MS));
+
 /// How long until it is looked again whether there is something to tidy up, in milliseconds.
 pub const TIDY_AGAIN_MS: u64 = 10_000;
 
